@@ -1,0 +1,1 @@
+"""Evaluation of multimodal checkpoints, and the miniature model that the demo and tests train."""

@@ -1,0 +1,1 @@
+"""What ReGap costs: measured, never asserted."""

@@ -1,0 +1,1 @@
+"""One file per upstream training codebase, each a plugin of `regap_plugin`."""

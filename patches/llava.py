@@ -1,0 +1,60 @@
+"""The patch of LLaVA (haotian-liu/LLaVA, `llava`): `--regap_weight` in its train.py.
+
+Read from llava 1.2.2.post1: `llava/model/llava_arch.py`, `llava/model/language_model/`,
+`llava/train/train.py`. `llava_mpt` is left out: in 1.2 its forward calls
+`prepare_inputs_labels_for_multimodal` with too few arguments and fails without any patch.
+"""
+
+from typing import Any, Callable
+
+from regap_plugin.hookspecs import hookimpl
+
+from ._llava_family import LlavaFamily
+
+_FORWARD = (
+    "self",
+    "input_ids",
+    "attention_mask",
+    "position_ids",
+    "past_key_values",
+    "inputs_embeds",
+    "labels",
+    "use_cache",
+    "output_attentions",
+    "output_hidden_states",
+    "images",
+    "image_sizes",
+    "return_dict",
+)
+
+
+class Llava(LlavaFamily):
+    """LLaVA 1.2, over LLaMA and Mistral."""
+
+    name = "llava"
+    distributions = ("llava-torch", "llava")
+    tested_versions = ("1.2.2.post1",)
+    meta_class = ("llava.model.llava_arch", "LlavaMetaForCausalLM")
+    prepare_shapes = (
+        (
+            "self",
+            "input_ids",
+            "position_ids",
+            "attention_mask",
+            "past_key_values",
+            "labels",
+            "images",
+            "image_sizes",
+        ),
+    )
+    model_classes = (
+        ("llava.model.language_model.llava_llama", "LlavaLlamaForCausalLM"),
+        ("llava.model.language_model.llava_mistral", "LlavaMistralForCausalLM"),
+    )
+    forward_shapes = (_FORWARD,)
+
+
+@hookimpl
+def regap_register_upstreams(register: Callable[[Any], None]) -> None:
+    """Offer the patch."""
+    register(Llava())

@@ -1,0 +1,142 @@
+"""`regap doctor`: what is installed, whether activation works here, and what to do."""
+
+import platform
+import subprocess
+import sys
+import sysconfig
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Dict, List, Optional
+
+from regap_plugin import __version__, activation
+from regap_plugin.errors import ReGapError
+
+_LIBRARIES = ("torch", "transformers", "pluggy", "accelerate", "deepspeed", "peft", "bitsandbytes")
+_PROBE = (
+    "import sys; from regap_plugin import activation as a; "
+    "print(a.is_armed(), *sorted(a.upstream_names()))"
+)
+
+
+def examine() -> Dict[str, Any]:
+    """Look at this environment; imports no torch and no upstream, starts two interpreters.
+
+    Returns:
+        JSON values: `python`, `libraries`, `upstreams`, `activation` and `advice`, a list of what
+        to do, empty if all is well.
+    """
+    advice: List[str] = []
+    upstreams = _upstreams(advice)
+    state: Dict[str, Any] = {
+        "regap_plugin": __version__,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        "upstreams": upstreams,
+        "activation": _activation(advice),
+    }
+    if state["libraries"]["torch"] is None:
+        advice.append("torch is not installed: install the upstream you train, it pins its own.")
+    if upstreams and not any(each["importable"] for each in upstreams.values()):
+        advice.append(
+            "No upstream can be imported here: `pip install` one of "
+            f"{', '.join(upstreams)} or put its checkout on PYTHONPATH."
+        )
+    return {**state, "advice": advice}
+
+
+def render(found: Dict[str, Any]) -> str:
+    """The result of `examine` for a terminal."""
+    lines = [f"regap-plugin {found['regap_plugin']}, Python {found['python']}"]
+    lines += [f"  {name:14}{value or '-'}" for name, value in found["libraries"].items()]
+    lines.append("Upstreams")
+    for name, each in found["upstreams"].items():
+        versions = ", ".join(f"{n} {v}" for n, v in each["versions"].items())
+        state = "importable" if each["importable"] else "not importable here"
+        lines.append(
+            f"  {name:14}{state}; {versions or 'version unknown'}; "
+            f"tested: {', '.join(each['tested_versions'])}"
+        )
+    if not found["upstreams"]:
+        lines.append("  none registered")
+    active = found["activation"]
+    lines.append("Activation")
+    lines.append(f"  .pth file     {', '.join(active['files']) or 'none'}")
+    lines.append(f"  works         {'yes' if active['works'] else 'NO'}")
+    lines.append("To do" if found["advice"] else "Nothing to do: add --regap_weight to train.py.")
+    lines += [f"  - {line}" for line in found["advice"]]
+    return "\n".join(lines)
+
+
+def _upstreams(advice: List[str]) -> Dict[str, Any]:
+    try:
+        from regap_plugin.plugins import load_plugins
+
+        plugins = load_plugins()
+    except (ImportError, ReGapError) as error:
+        advice.append(f"The plugins cannot be loaded: {error}")
+        return {}
+    found = {}
+    for name in plugins.upstream_names:
+        upstream = plugins.upstream(name)
+        versions = upstream.versions()
+        importable = _can_find(name)
+        found[name] = {
+            "importable": importable,
+            "versions": versions,
+            "tested_versions": list(upstream.tested_versions),
+        }
+        untested = [v for v in versions.values() if v not in upstream.tested_versions]
+        if importable and untested:
+            advice.append(
+                f"{name} {', '.join(untested)} was not tested with this plugin (tested: "
+                f"{', '.join(upstream.tested_versions)}): it is refused at the start if it does "
+                "not fit."
+            )
+    return found
+
+
+def _activation(advice: List[str]) -> Dict[str, Any]:
+    files = activation.activation_files(site_directories())
+    armed = _probe(["--regap_weight", "0.5"])
+    idle = _probe([])
+    works = armed is not None and armed[:1] == ["True"] and idle is not None
+    if not works:
+        advice.append(
+            "The activation does not run at interpreter start: run `regap activate` (an editable "
+            "install has no .pth), or train with `regap train SCRIPT ...` instead of "
+            "`python SCRIPT ...`."
+        )
+    return {"files": files, "works": works}
+
+
+def site_directories() -> List[str]:
+    """Where this interpreter reads `.pth` files."""
+    import site
+
+    directories = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    if site.ENABLE_USER_SITE:
+        directories.append(site.getusersitepackages())
+    return list(dict.fromkeys(directories))
+
+
+def _probe(arguments: List[str]) -> Optional[List[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE, *arguments], capture_output=True, text=True, check=False
+    )
+    return done.stdout.split() if done.returncode == 0 else None
+
+
+def _can_find(name: str) -> bool:
+    from importlib.util import find_spec
+
+    try:
+        return find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _version(name: str) -> Optional[str]:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

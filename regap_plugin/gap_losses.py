@@ -1,0 +1,168 @@
+"""The formulas of the gap loss L_gap: pure functions from embeddings to a scalar.
+
+For one sample with image-token embeddings v_1..v_r and text-token embeddings t_1..t_s at the
+LLM's input. Source: arXiv 2505.24208; that L_gap is the pairwise mean of the L2 norm is our
+reading of it (docs/method.md), its square and the distance of the means stand beside it.
+
+Every formula is averaged over the samples of a batch that have both kinds of token, works in
+float32 (in float64 for float64 input) whatever the autocast and the TF32 setting, and raises
+`ValueError` when no sample has both.
+"""
+
+from contextlib import contextmanager
+from typing import Any, Callable, Dict, Iterator, Tuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from regap_plugin.embeddings import TokenEmbeddings
+
+GapLoss = Callable[[TokenEmbeddings], Tensor]
+
+
+def pairwise_l2(embeddings: TokenEmbeddings) -> Tensor:
+    """Mean Euclidean distance between every image token and every text token (the default).
+
+        L = 1/(r*s) * sum_i sum_j || v_i - t_j ||_2
+
+    The gradient is the closed form d/dv_i = 1/(r*s) sum_j (v_i - t_j) / ||v_i - t_j||, as two
+    matrix products, so that no [s, r, d] tensor exists, forward or backward. A pair at distance
+    zero contributes a zero gradient (the subgradient of least norm). Differentiable once.
+
+    Args:
+        embeddings: image [B, T, d] and text [B, S, d] with their masks.
+
+    Returns:
+        A float32 scalar.
+    """
+    with _full_precision(embeddings.image.device):
+        return embeddings.mean_over_samples(_mean_distance)
+
+
+def pairwise_squared_l2(embeddings: TokenEmbeddings) -> Tensor:
+    """Mean squared Euclidean distance, in closed form: O((r + s) d) instead of O(r s d).
+
+        L = 1/(r*s) * sum_i sum_j || v_i - t_j ||_2^2
+          = || mu_v - mu_t ||^2 + tr(S_v) + tr(S_t)
+
+    with the means mu and the covariances S (over n, not n - 1). It therefore penalises the spread
+    of the image tokens too: watch `regap/image_spread`.
+
+    Args:
+        embeddings: image [B, T, d] and text [B, S, d] with their masks.
+
+    Returns:
+        A float32 scalar.
+    """
+    with _full_precision(embeddings.image.device):
+        return embeddings.mean_over_samples(_mean_squared_distance)
+
+
+def centroid_l2(embeddings: TokenEmbeddings) -> Tensor:
+    """Euclidean distance between the mean image token and the mean text token.
+
+        L = || mu_v - mu_t ||_2
+
+    Means that coincide give a zero gradient.
+
+    Args:
+        embeddings: image [B, T, d] and text [B, S, d] with their masks.
+
+    Returns:
+        A float32 scalar.
+    """
+    with _full_precision(embeddings.image.device):
+        return embeddings.mean_over_samples(_centroid_distance)
+
+
+BUILT_IN_LOSSES: Dict[str, GapLoss] = {
+    "pairwise_l2": pairwise_l2,
+    "pairwise_squared_l2": pairwise_squared_l2,
+    "centroid_l2": centroid_l2,
+}
+
+
+def _mean_distance(image: Tensor, text: Tensor) -> Tensor:
+    mean: Tensor = _MeanDistance.apply(image, text)  # type: ignore[no-untyped-call]
+    return mean
+
+
+def _mean_squared_distance(image: Tensor, text: Tensor) -> Tensor:
+    image, text = _at_least_float32(image), _at_least_float32(text)
+    image_mean, text_mean = image.mean(0), text.mean(0)
+    # Deviations rather than ||v||^2 + ||t||^2 - 2<v, t>: no cancellation between large norms.
+    return (
+        (image_mean - text_mean).square().sum()
+        + (image - image_mean).square().sum(1).mean()
+        + (text - text_mean).square().sum(1).mean()
+    )
+
+
+def _centroid_distance(image: Tensor, text: Tensor) -> Tensor:
+    image_mean, text_mean = _at_least_float32(image).mean(0), _at_least_float32(text).mean(0)
+    # torch's own norm has the zero subgradient at zero.
+    distance: Tensor = torch.linalg.vector_norm(image_mean - text_mean)
+    return distance
+
+
+class _MeanDistance(torch.autograd.Function):
+    """Mean of the [r, s] distances; keeps the inputs in their own dtype and the distances."""
+
+    @staticmethod
+    def forward(ctx: Any, image: Tensor, text: Tensor) -> Tensor:
+        # Without the matrix product, whose cancellation is large where distances are small.
+        distances = torch.cdist(
+            _at_least_float32(image),
+            _at_least_float32(text),
+            compute_mode="donot_use_mm_for_euclid_dist",
+        )
+        ctx.save_for_backward(image, text, distances)
+        return distances.mean()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_output: Tensor) -> Tuple[Any, Any]:
+        image, text, distances = ctx.saved_tensors
+        wants_image, wants_text = ctx.needs_input_grad
+        with _full_precision(image.device):
+            weights = torch.where(distances > 0, distances.reciprocal(), distances)
+            weights.mul_(grad_output / distances.numel())
+            # The gradient does not change when both sides are shifted alike; around a common
+            # origin the two products below lose fewer digits to cancellation.
+            origin = _at_least_float32(text).mean(0)
+            centred_image = _at_least_float32(image) - origin
+            centred_text = _at_least_float32(text) - origin
+            to_image = to_text = None
+            if wants_image:
+                pulled = weights.sum(1, keepdim=True) * centred_image
+                to_image = pulled.sub_(weights @ centred_text).to(image.dtype)
+            if wants_text:
+                pulled = weights.sum(0).unsqueeze(1) * centred_text
+                to_text = pulled.sub_(weights.t() @ centred_image).to(text.dtype)
+        return to_image, to_text
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor if tensor.dtype == torch.float64 else tensor.float()
+
+
+@contextmanager
+def _full_precision(device: torch.device) -> Iterator[None]:
+    """No autocast and no TF32 inside; the settings of the caller afterwards."""
+    with torch.autocast(device.type, enabled=False):
+        if device.type != "cuda":
+            yield
+            return
+        # From torch 2.9 on the older name raises once the newer one was used, and the other way
+        # round; each version's own name can always be read and set back.
+        matmul: Any = torch.backends.cuda.matmul
+        renamed = hasattr(matmul, "fp32_precision")
+        name = "fp32_precision" if renamed else "allow_tf32"
+        exact: Any = "ieee" if renamed else False
+        previous = getattr(matmul, name)
+        setattr(matmul, name, exact)
+        try:
+            yield
+        finally:
+            setattr(matmul, name, previous)

@@ -1,0 +1,62 @@
+"""`regap train SCRIPT [ARGS]`: upstream's script with the patch armed, without the `.pth`.
+
+Standard library only: what the script imports first stays upstream's choice.
+"""
+
+import os
+import runpy
+import sys
+from typing import List, Sequence
+
+from regap_plugin import activation
+from regap_plugin.errors import InactiveRegularizerError
+
+_WEIGHT_FLAG = "--regap_weight"
+
+
+def train(command: Sequence[str]) -> None:
+    """Run a script, or a module after `-m`, as `__main__` with the patches armed.
+
+    Args:
+        command: the script's path, or `-m` and a module's name, then the script's own arguments.
+
+    Raises:
+        ValueError: no script, or one that does not exist.
+        InactiveRegularizerError: the script ended well with `--regap_weight` on its command line,
+            but no patched upstream took it.
+    """
+    is_module = command[:1] == ["-m"]
+    target: List[str] = list(command[1:] if is_module else command)
+    if not target:
+        raise ValueError(
+            "regap train: expected a training script (or -m MODULE) and its arguments, found "
+            "none. Example: regap train llava/train/train.py --regap_weight 0.5 ..."
+        )
+    if not is_module and not os.path.isfile(target[0]):
+        raise ValueError(
+            f"regap train: expected a training script, found no file {target[0]!r}. Pass the "
+            "script first, then its own arguments."
+        )
+    activation.arm()
+    sys.argv[:] = target
+    if is_module:
+        sys.path[0] = os.getcwd()
+        runpy.run_module(target[0], run_name="__main__", alter_sys=True)
+    else:
+        # runpy.run_path leaves the script's folder out, which `python SCRIPT` puts first.
+        sys.path[0] = os.path.dirname(os.path.abspath(target[0]))
+        runpy.run_path(target[0], run_name="__main__")
+    if any(argument.startswith(_WEIGHT_FLAG) for argument in target[1:]):
+        _require_a_run()
+
+
+def _require_a_run() -> None:
+    from regap_plugin.plugins import load_plugins
+
+    plugins = load_plugins()
+    if not any(getattr(plugins.upstream(name), "run", None) for name in plugins.upstream_names):
+        raise InactiveRegularizerError(
+            f"{_WEIGHT_FLAG}: expected a script that trains one of "
+            f"{', '.join(plugins.upstream_names) or 'no installed upstream'}, found one that ended "
+            "without. Nothing was regularised: see `regap doctor`."
+        )

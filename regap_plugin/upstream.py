@@ -1,0 +1,75 @@
+"""`Upstream`: what a patch tells ReGap about one training codebase."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class LocatedTokens:
+    """Which positions of the sequence that enters the LLM hold what, B samples of T positions.
+
+    Attributes:
+        embeddings: the LLM's input embeddings, [B, T, d]; None where upstream leaves the
+            embedding to its LLM (a batch without any image).
+        image_mask: True at image tokens, [B, T], bool.
+        text_mask: True at text tokens, template and BOS included, padding excluded, [B, T], bool.
+        labels: the labels of the sequence, [B, T], -100 where there is none; None if not given.
+        attention_mask: True at tokens, False at padding, [B, T], bool.
+    """
+
+    embeddings: "Optional[Tensor]"
+    image_mask: "Tensor"
+    text_mask: "Tensor"
+    labels: "Optional[Tensor]"
+    attention_mask: "Tensor"
+
+
+class Upstream(ABC):
+    """One training codebase.
+
+    Attributes:
+        name: import name of its top-level package, as in the entry point's name.
+        distributions: names under which it may be installed, to report its version.
+        tested_versions: versions that a recorded test run covers (docs/upstreams.md).
+    """
+
+    name: str
+    distributions: Tuple[str, ...] = ()
+    tested_versions: Tuple[str, ...] = ()
+
+    @abstractmethod
+    def apply(self) -> None:
+        """Patch the imported package; a second call does nothing.
+
+        Raises:
+            UpstreamShapeError: it is not of the shape that the patch was written for.
+        """
+
+    @abstractmethod
+    def revert(self) -> None:
+        """Undo `apply`: every patched attribute is the object that it was before."""
+
+    @abstractmethod
+    def locate_tokens(self, model: Any, batch: Mapping[str, Any]) -> LocatedTokens:
+        """Find the image and text tokens of a batch, by upstream's own code.
+
+        Args:
+            model: upstream's model.
+            batch: the model's own inputs, as its collator makes them.
+        """
+
+    def versions(self) -> Dict[str, str]:
+        """Installed version by distribution name; empty if it was not installed by a package."""
+        from importlib.metadata import PackageNotFoundError, version
+
+        found = {}
+        for distribution in self.distributions:
+            try:
+                found[distribution] = version(distribution)
+            except PackageNotFoundError:
+                continue
+        return found
