@@ -13,7 +13,7 @@ from regap_benchmarks.miniature.report import TERMINAL_ROWS, findings, table_row
 
 FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130
 _WEIGHT, _SEED = 0.5, 0
-_OUTPUT, _STEPS, _PICTURES = "regap-demo", 60, 256
+_OUTPUT, _STEPS, _PICTURES = "regap-demo", 80, 256
 _QUICK_OUTPUT, _QUICK_STEPS, _QUICK_PICTURES = "regap-demo-quick", 20, 64
 
 

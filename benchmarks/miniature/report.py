@@ -17,6 +17,7 @@ LOSS = "loss"
 GAP = "regap/gap"
 ALPHA = "regap/alpha"
 LM_LOSS = "regap/lm_loss"
+IMAGE_SPREAD = "regap/image_spread"
 TERMINAL_ROWS = 12
 _COLUMNS = (
     "step",
@@ -70,7 +71,7 @@ class Identity:
 
 @dataclass(frozen=True)
 class GapChange:
-    """The gap at the step whose end fixed alpha, before any term was added, and at the last step."""
+    """The gap at the step that fixed alpha, before any term was added, and at the last step."""
 
     first_step: int
     first: float
@@ -214,7 +215,7 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def findings(report: DemoReport) -> List[str]:
-    """Say in sentences what the runs show: identity, effect, how the gap and the loss moved."""
+    """Say in sentences what the runs show: identity, effect, how gap, loss and spread came out."""
     same = report.identity
     measured, regularised = gap_change(report.measured), gap_change(report.regularised)
     weight = f"{report.settings['weight']:g}"
@@ -239,6 +240,13 @@ def findings(report: DemoReport) -> List[str]:
         sentences.append(
             f"At the last step the language modelling loss is {lm_loss:.4f} with weight {weight}"
             f" and {report.plain.history[-1][LOSS]:.4f} without the flag."
+        )
+    spreads = [run.history[-1].get(IMAGE_SPREAD) for run in (report.regularised, report.measured)]
+    if spreads[0] is not None and spreads[1] is not None:
+        sentences.append(
+            f"At the last step the spread of the image tokens is {spreads[0]:.4g} with weight"
+            f" {weight} and {spreads[1]:.4g} with weight 0; near 0 they would have collapsed to one"
+            " point."
         )
     return sentences
 

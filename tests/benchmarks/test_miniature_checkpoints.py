@@ -2,12 +2,6 @@
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="the checkpoints need it: pip install torch")
-transformers = pytest.importorskip(
-    "transformers", reason="the checkpoints need it: pip install transformers"
-)
-pytest.importorskip("sentencepiece", reason="the tokenizer needs it: pip install sentencepiece")
-
 from regap_benchmarks.miniature.checkpoints import (
     BOS_ID,
     EOS_ID,
@@ -19,6 +13,12 @@ from regap_benchmarks.miniature.checkpoints import (
     write_projector,
     write_vision_tower,
 )
+
+torch = pytest.importorskip("torch", reason="the checkpoints need it: pip install torch")
+transformers = pytest.importorskip(
+    "transformers", reason="the checkpoints need it: pip install transformers"
+)
+pytest.importorskip("sentencepiece", reason="the tokenizer needs it: pip install sentencepiece")
 
 # These come from libraries of many versions, not from this project.
 pytestmark = pytest.mark.filterwarnings("ignore")

@@ -4,10 +4,6 @@ import json
 
 import pytest
 
-pytest.importorskip("PIL", reason="drawing needs Pillow: pip install pillow")
-
-from PIL import Image
-
 from regap_benchmarks.miniature.dataset import (
     CAPTION_PROMPT,
     dataset_texts,
@@ -15,6 +11,8 @@ from regap_benchmarks.miniature.dataset import (
     write_conversations,
 )
 from regap_benchmarks.miniature.pictures import draw_picture, photographs
+
+Image = pytest.importorskip("PIL.Image", reason="drawing needs Pillow: pip install pillow")
 
 
 def _samples(files):

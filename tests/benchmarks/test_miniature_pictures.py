@@ -5,10 +5,6 @@ from typing import Set, Tuple
 
 import pytest
 
-pytest.importorskip("PIL", reason="drawing needs Pillow: pip install pillow")
-
-from PIL import Image
-
 from regap_benchmarks.miniature.pictures import (
     BACKGROUNDS,
     COLOURS,
@@ -21,16 +17,14 @@ from regap_benchmarks.miniature.pictures import (
     photographs,
 )
 
+Image = pytest.importorskip("PIL.Image", reason="drawing needs Pillow: pip install pillow")
+
 COUNT = 60
 
 
-def _colours_of(image: Image.Image) -> Set[Tuple[int, ...]]:
-    return {tuple(bytes_) for bytes_ in _pixels(image)}
-
-
-def _pixels(image: Image.Image):
+def _colours_of(image) -> Set[Tuple[int, ...]]:
     raw = image.tobytes()
-    return (raw[i : i + 3] for i in range(0, len(raw), 3))
+    return {tuple(raw[start : start + 3]) for start in range(0, len(raw), 3)}
 
 
 def _middle_of(box: Tuple[int, int, int, int]) -> Tuple[int, int]:

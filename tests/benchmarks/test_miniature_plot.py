@@ -2,10 +2,10 @@
 
 import pytest
 
-pytest.importorskip("matplotlib", reason="plots need it: pip install matplotlib")
-
 from regap_benchmarks.miniature.plot import write_plot
 from regap_benchmarks.miniature.report import DemoReport, Identity, RunRecord
+
+pytest.importorskip("matplotlib", reason="plots need it: pip install matplotlib")
 
 
 def _record(name, *keys):

@@ -29,6 +29,7 @@ def _history(steps, *, gap=None, weight=None):
         if gap is not None:
             entry["regap/gap"] = gap(step)
             entry["regap/lm_loss"] = entry["loss"]
+            entry["regap/image_spread"] = gap(step) / 2
             if step > CALIBRATION:
                 entry["regap/alpha"] = 0.5
                 if weight:
@@ -141,6 +142,7 @@ def test_the_findings_compare_both_gaps_and_losses(report):
     assert "is 0.25 times the gap with weight 0" in text
     assert "language modelling loss is 0.2000 with weight 0.5 and 0.2000 without" in text
     assert "largest difference of a trained weight is 0.25" in text
+    assert "spread of the image tokens is 1 with weight 0.5 and 4 with weight 0;" in text
 
 
 def test_a_run_without_the_plugin_is_refused(report):

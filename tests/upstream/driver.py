@@ -1,0 +1,120 @@
+"""Runs an upstream training script as `__main__`, seeded, and records what it did.
+
+    python [-S] driver.py SCRIPT [ARGS]
+
+The same driver runs plain upstream and upstream with the plugin, so that both draw the same
+random numbers: LLaVA seeds only after its projector and LoRA weights are drawn. Under `-S` no
+`.pth` file is read, so the plugin does not exist for that process; the site directories come from
+`REGAP_TEST_SITE` then. What it needs to know comes as JSON in `REGAP_TEST_DRIVER`:
+
+    record          directory; one JSON line per micro-batch, one file per rank
+    dump            also save the tensors that enter the LLM
+    gloo            initialise torch.distributed with gloo first, as DeepSpeed needs on a CPU
+    no_attention    drop the attention implementation that train_mem.py asks for
+    fault           a function of faults.py, applied once upstream is imported
+"""
+
+import json
+import os
+import random
+import runpy
+import sys
+
+
+def main() -> None:
+    if sys.flags.no_site:
+        sys.path += os.environ["REGAP_TEST_SITE"].split(os.pathsep)
+    options = json.loads(os.environ["REGAP_TEST_DRIVER"])
+    script = sys.argv[1]
+    sys.argv = sys.argv[1:]
+    # The deepspeed launcher puts --local_rank=N before the script's own name.
+    if script.startswith("--local_rank"):
+        sys.argv = [sys.argv[1], script, *sys.argv[2:]]
+        script = sys.argv[0]
+    sys.path[0] = os.path.dirname(os.path.abspath(script))
+
+    import numpy
+    import torch
+
+    random.seed(0)
+    numpy.random.seed(0)
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    if options.get("gloo"):
+        torch.distributed.init_process_group("gloo")
+    import transformers
+
+    record = _Record(options["record"], bool(options.get("dump")))
+    _record_losses(transformers, torch, record)
+    if options.get("no_attention"):
+        _drop_attention()
+    if options.get("fault"):
+        import faults
+
+        getattr(faults, options["fault"])()
+    record.note(
+        plugin_modules=sorted(name for name in sys.modules if name.startswith("regap_")),
+        no_site=bool(sys.flags.no_site),
+    )
+    runpy.run_path(script, run_name="__main__")
+
+
+class _Record:
+    def __init__(self, directory, dump):
+        rank = os.environ.get("RANK", "0")
+        self.path = os.path.join(directory, f"rank{rank}.jsonl")
+        self.dump = os.path.join(directory, f"rank{rank}_{{}}.pt") if dump else None
+        self.count = 0
+        self.batch = {}
+        os.makedirs(directory, exist_ok=True)
+        open(self.path, "w").close()
+
+    def note(self, **values):
+        with open(self.path, "a") as stream:
+            stream.write(json.dumps(values) + "\n")
+
+    def close_batch(self, torch, loss):
+        batch, self.batch = self.batch, {}
+        self.note(loss=float(loss).hex(), lm_loss=batch.pop("lm_loss", None))
+        if self.dump:
+            torch.save(batch, self.dump.format(self.count))
+        self.count += 1
+
+
+def _record_losses(transformers, torch, record):
+    trainer_class = transformers.Trainer
+    model_class = transformers.LlamaForCausalLM
+    compute_loss, forward = trainer_class.compute_loss, model_class.forward
+
+    def recorded_loss(self, model, inputs, *args, **kwargs):
+        if record.dump:
+            record.batch["input_ids"] = inputs["input_ids"].clone()
+            record.batch["source_labels"] = inputs["labels"].clone()
+        loss = compute_loss(self, model, inputs, *args, **kwargs)
+        record.close_batch(torch, loss[0] if isinstance(loss, tuple) else loss)
+        return loss
+
+    def recorded_forward(self, *args, **kwargs):
+        outputs = forward(self, *args, **kwargs)
+        if outputs.loss is not None:
+            record.batch["lm_loss"] = float(outputs.loss).hex()
+            if record.dump and kwargs.get("inputs_embeds") is not None:
+                record.batch["inputs_embeds"] = kwargs["inputs_embeds"].detach().clone()
+                record.batch["labels"] = kwargs["labels"].clone()
+                record.batch["attention_mask"] = kwargs["attention_mask"].clone()
+        return outputs
+
+    recorded_forward.__wrapped__ = forward
+    trainer_class.compute_loss = recorded_loss
+    model_class.forward = recorded_forward
+
+
+def _drop_attention():
+    import llava.train.train as module
+
+    train = module.train
+    module.train = lambda attn_implementation=None: train()
+
+
+if __name__ == "__main__":
+    main()
