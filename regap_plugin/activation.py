@@ -74,11 +74,11 @@ def upstream_names() -> FrozenSet[str]:
     from importlib.metadata import entry_points
 
     points: Any = entry_points()
-    # Python 3.9 gives a dict by group
+    # Python 3.9 gives a dict by group; 3.10 and 3.11 one that warns when it is used as a dict.
     chosen = (
-        points.get(UPSTREAMS_GROUP, ())
-        if isinstance(points, dict)
-        else points.select(group=UPSTREAMS_GROUP)
+        points.select(group=UPSTREAMS_GROUP)
+        if hasattr(points, "select")
+        else points.get(UPSTREAMS_GROUP, ())
     )
     return frozenset(point.name for point in chosen)
 

@@ -5,7 +5,6 @@ Standard library only, so that `regap inspect` runs anywhere.
 
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Union
 
@@ -24,14 +23,15 @@ def write_state(directory: Union[str, Path], state: Mapping[str, Any]) -> Path:
     """
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=STATE_NAME, suffix=".part")
+    # Not by tempfile: its files are for their owner only, a checkpoint is often shared.
+    temporary = folder / f"{STATE_NAME}.{os.getpid()}.part"
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        with temporary.open("w", encoding="utf-8") as stream:
             json.dump(state, stream, indent=2, sort_keys=True)
             stream.write("\n")
         os.replace(temporary, folder / STATE_NAME)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
     return folder / STATE_NAME
 

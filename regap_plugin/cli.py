@@ -148,7 +148,13 @@ def _inspect(options: argparse.Namespace) -> int:
 
 def _verdict(record: Dict[str, Any]) -> str:
     config = record.get("config", record)
-    weight, alpha = config.get("weight"), record.get("alpha")
+    weight = config.get("weight") if isinstance(config, dict) else None
+    alpha = record.get("alpha")
+    if not isinstance(weight, (int, float)) or not isinstance(alpha, (int, float, type(None))):
+        raise ValueError(
+            f"{record['source']}: expected numbers for weight and alpha, found {weight!r} and "
+            f"{alpha!r}. The record is damaged: nothing can be said of this checkpoint."
+        )
     if weight == 0:
         return "the gap was measured, not added"
     if alpha is None:

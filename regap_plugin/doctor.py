@@ -18,7 +18,7 @@ _PROBE = (
 
 
 def examine() -> Dict[str, Any]:
-    """Look at this environment; imports no torch and no upstream, starts two interpreters.
+    """Look at this environment; imports no upstream, starts two interpreters.
 
     Returns:
         JSON values: `python`, `libraries`, `upstreams`, `activation` and `advice`, a list of what

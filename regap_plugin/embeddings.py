@@ -63,6 +63,13 @@ class TokenEmbeddings:
                 f"{list(self.image.shape)} and {list(self.text.shape)}. Take both from one layer."
             )
 
+        devices = {tensor.device for tensor in vars(self).values() if torch.is_tensor(tensor)}
+        if len(devices) > 1:
+            raise ValueError(
+                "TokenEmbeddings: expected embeddings and masks on one device, found "
+                f"{', '.join(sorted(map(str, devices)))}. Move them to one device."
+            )
+
     @classmethod
     def from_sequence(
         cls, states: Tensor, image_mask: Tensor, text_mask: Tensor, *, layer: int = 0

@@ -20,6 +20,8 @@ from regap_plugin.embeddings import TokenEmbeddings
 
 GapLoss = Callable[[TokenEmbeddings], Tensor]
 
+_NEAR = 1e-3  # relative distance below which float32's 6e-8 would cost 1e-4 of a pair's gradient
+
 
 def pairwise_l2(embeddings: TokenEmbeddings) -> Tensor:
     """Mean Euclidean distance between every image token and every text token (the default).
@@ -128,19 +130,28 @@ class _MeanDistance(torch.autograd.Function):
         with _full_precision(image.device):
             weights = torch.where(distances > 0, distances.reciprocal(), distances)
             weights.mul_(grad_output / distances.numel())
-            # The gradient does not change when both sides are shifted alike; around a common
-            # origin the two products below lose fewer digits to cancellation.
-            origin = _at_least_float32(text).mean(0)
-            centred_image = _at_least_float32(image) - origin
-            centred_text = _at_least_float32(text) - origin
+            image32, text32 = _at_least_float32(image), _at_least_float32(text)
             to_image = to_text = None
             if wants_image:
-                pulled = weights.sum(1, keepdim=True) * centred_image
-                to_image = pulled.sub_(weights @ centred_text).to(image.dtype)
+                to_image = _pull(image32, text32, weights, distances).to(image.dtype)
             if wants_text:
-                pulled = weights.sum(0).unsqueeze(1) * centred_text
-                to_text = pulled.sub_(weights.t() @ centred_image).to(text.dtype)
+                to_text = _pull(text32, image32, weights.t(), distances.t()).to(text.dtype)
         return to_image, to_text
+
+
+def _pull(points: Tensor, others: Tensor, weights: Tensor, distances: Tensor) -> Tensor:
+    """Row i: sum_j weights_ij (points_i - others_j), where weights_ij is about 1/distances_ij."""
+    # The sum does not change when both sides are shifted alike; around a common origin the two
+    # products lose fewer digits to cancellation.
+    origin = others.mean(0)
+    centred = points - origin
+    pulled = weights.sum(1, keepdim=True) * centred - weights @ (others - origin)
+    # A pair that nearly coincides has a weight so large that the products cancel to noise, without
+    # bound. Such rows (none, as a rule) are summed by themselves, one [s, d] at a time.
+    near = distances < _NEAR * torch.linalg.vector_norm(centred, dim=1, keepdim=True)
+    for row in (near & (distances > 0)).any(1).nonzero().flatten().tolist():
+        pulled[row] = weights[row] @ (points[row] - others)
+    return pulled
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

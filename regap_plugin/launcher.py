@@ -39,13 +39,17 @@ def train(command: Sequence[str]) -> None:
         )
     activation.arm()
     sys.argv[:] = target
-    if is_module:
-        sys.path[0] = os.getcwd()
-        runpy.run_module(target[0], run_name="__main__", alter_sys=True)
-    else:
-        # runpy.run_path leaves the script's folder out, which `python SCRIPT` puts first.
-        sys.path[0] = os.path.dirname(os.path.abspath(target[0]))
-        runpy.run_path(target[0], run_name="__main__")
+    try:
+        if is_module:
+            sys.path[0] = os.getcwd()
+            runpy.run_module(target[0], run_name="__main__", alter_sys=True)
+        else:
+            # runpy.run_path leaves the script's folder out, which `python SCRIPT` puts first.
+            sys.path[0] = os.path.dirname(os.path.abspath(target[0]))
+            runpy.run_path(target[0], run_name="__main__")
+    except SystemExit as stop:
+        if stop.code not in (None, 0):  # `sys.exit(main())` is how many scripts end well
+            raise
     if any(argument.startswith(_WEIGHT_FLAG) for argument in target[1:]):
         _require_a_run()
 

@@ -110,7 +110,7 @@ class GapRegularizer:
         """Go on from `state_dict`, in the middle of a calibration too.
 
         Raises:
-            ResumeError: a key is missing or of another type.
+            ResumeError: a key is missing, of another type or out of its range.
         """
         try:
             calibration = state["calibration"]
@@ -119,10 +119,16 @@ class GapRegularizer:
             self._gap_sum = float(calibration["gap_sum"])
             self._micro_batches = int(calibration["micro_batches"])
             self.alpha = None if state["alpha"] is None else float(state["alpha"])
+            if self.alpha is not None and not 0 < self.alpha < math.inf:
+                raise ValueError("alpha is no positive finite number")
+            if not (math.isfinite(self._lm_sum) and math.isfinite(self._gap_sum)):
+                raise ValueError("a partial sum is not finite")
+            if self._config.alpha not in (None, self.alpha):
+                raise ValueError("alpha is not the fixed one")
         except (KeyError, TypeError, ValueError) as error:
             raise ResumeError(
                 "ReGap state: expected alpha and calibration {steps, lm_loss_sum, gap_sum, "
-                f"micro_batches}}, found {dict(state)!r}. Resume from another checkpoint."
+                f"micro_batches}}, found {dict(state)!r} ({error}). Resume from another checkpoint."
             ) from error
 
     def _measured_alpha(self) -> float:

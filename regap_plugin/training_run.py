@@ -241,7 +241,8 @@ class TrainingRun:
     def _terms(self, step: TrainingStep) -> List[LossTerm]:
         answers = self._plugins.manager.hook.regap_loss_terms(step=step)
         terms = [term for answer in answers for term in _as_list(answer)]
-        names = [term.name for term in terms]
+        # Scalars too: one called "gap" would take the gap's place in the measurement of alpha.
+        names = [name for term in terms for name in (term.name, *term.scalars)]
         if not terms:
             raise InactiveRegularizerError(
                 "regap_loss_terms: expected a term from at least one plugin, found none. "
@@ -250,8 +251,8 @@ class TrainingRun:
         for name in names:
             if names.count(name) > 1 or name in _RESERVED:
                 raise ReGapError(
-                    f"Loss term {name!r}: expected a name of its own, found it "
-                    f"{'reserved' if name in _RESERVED else 'twice'}. Rename the term."
+                    f"Loss term or scalar {name!r}: expected a name of its own, found it "
+                    f"{'reserved' if name in _RESERVED else 'twice'}. Rename it in the plugin."
                 )
         return terms
 
@@ -301,13 +302,20 @@ class TrainingRun:
         saved, wanted = state.get("config"), self.config.to_dict()
         if saved != wanted:
             known = saved if isinstance(saved, Mapping) else {}
-            other = [name for name in wanted if known.get(name) != wanted[name]]
+            other = [n for n in {**wanted, **known} if n not in known or n not in wanted]
+            other += [n for n in wanted if n in known and known[n] != wanted[n]]
             raise ResumeError(
                 "Resumed run: expected the settings of the checkpoint, found others for "
-                + ", ".join(f"{n} ({known.get(n)!r} then, {wanted[n]!r} now)" for n in other)
+                + ", ".join(f"{n} ({known.get(n)!r} then, {wanted.get(n)!r} now)" for n in other)
                 + ". Pass the same flags, or start anew in another output directory."
             )
-        self._micro_batches = int(state.get("micro_batches_with_image", 0))
+        try:
+            self._micro_batches = int(state["micro_batches_with_image"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise ResumeError(
+                "ReGap state: expected a whole number under micro_batches_with_image, found "
+                f"{state.get('micro_batches_with_image')!r}. Resume from another checkpoint."
+            ) from error
         self.regularizer.load_state_dict(state)
 
 

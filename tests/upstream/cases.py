@@ -8,6 +8,7 @@ ZERO2: Dict[str, Any] = {
     "train_micro_batch_size_per_gpu": "auto",
     "train_batch_size": "auto",
     "gradient_accumulation_steps": "auto",
+    "fp16": {"enabled": "auto"},
     "bf16": {"enabled": "auto"},
     "zero_optimization": {
         "stage": 2,
@@ -89,7 +90,7 @@ CASES: Tuple[Case, ...] = (
     Case("stage 1, gradient checkpointing", flags={"gradient_checkpointing": "True"}),
     Case("stage 1, accumulation", flags={"gradient_accumulation_steps": "2"}),
     Case("stage 1, data workers", flags={"dataloader_num_workers": "2"}),
-    Case("stage 1, sequences cut inside the image", flags={"model_max_length": "12"}),
+    Case("stage 1, captions cut", flags={"model_max_length": "20"}),
     Case("stage 1, linear projector", flags={"mm_projector_type": "linear"}),
     Case("stage 1, train_mem.py", script="train_mem.py", options={"no_attention": True}),
     Case("stage 1, LoRA", flags=_LORA),

@@ -16,13 +16,14 @@ CAPTIONS, CONVERSATIONS = 48, 48
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
     pytest.importorskip("llava", reason="the real trainer: pip install llava-torch --no-deps")
+    from upstream.harness import Workspace
+
     from regap_benchmarks.miniature.checkpoints import write_miniature
     from regap_benchmarks.miniature.dataset import (
         dataset_texts,
         write_captions,
         write_conversations,
     )
-    from upstream.harness import Workspace
 
     folder = tmp_path_factory.mktemp("llava")
     captions = write_captions(folder / "captions", count=CAPTIONS, seed=0)

@@ -9,7 +9,7 @@ random numbers: LLaVA seeds only after its projector and LoRA weights are drawn.
 
     record          directory; one JSON line per micro-batch, one file per rank
     dump            also save the tensors that enter the LLM
-    gloo            initialise torch.distributed with gloo first, as DeepSpeed needs on a CPU
+    gloo            initialise DeepSpeed with gloo first: it would ask for nccl
     no_attention    drop the attention implementation that train_mem.py asks for
     fault           a function of faults.py, applied once upstream is imported
 """
@@ -41,7 +41,9 @@ def main() -> None:
     torch.manual_seed(0)
     torch.set_num_threads(1)
     if options.get("gloo"):
-        torch.distributed.init_process_group("gloo")
+        import deepspeed
+
+        deepspeed.init_distributed("gloo")
     import transformers
 
     record = _Record(options["record"], bool(options.get("dump")))

@@ -161,6 +161,7 @@ def train(
         config = workspace.folder / f"zero{case.zero['zero_optimization']['stage']}.json"
         config.write_text(json.dumps(case.zero))
         flags["deepspeed"] = config.name
+        del flags["use_cpu"]  # accelerate would leave DeepSpeed out; without a GPU it is the CPU
     arguments = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
     command = [*_launch(case, plain), str(script_path(case.script)), *arguments, *regap]
     done = subprocess.run(
@@ -173,6 +174,7 @@ def train(
         timeout=TIMEOUT_SECONDS,
         check=False,
     )
+    (record / "output.txt").write_text(done.stdout)
     ranks = [
         [json.loads(line) for line in path.read_text().splitlines()]
         for path in sorted(record.glob("rank*.jsonl"))

@@ -1,0 +1,111 @@
+"""What a checkpoint says of its regularisation, and what happens when it says it badly."""
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from regap_plugin.checkpoint import CONFIG_KEY, STATE_NAME, find_record, read_state, write_state
+from regap_plugin.errors import ResumeError
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def test_a_state_is_read_as_it_was_written(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "checkpoint-5"
+    state = {"alpha": 1.25, "config": {"weight": 0.5}, "step": 5}
+    assert write_state(folder, state) == folder / STATE_NAME
+    assert read_state(folder) == read_state(str(folder)) == state
+    assert [path.name for path in folder.iterdir()] == [STATE_NAME]
+
+
+@given(st.dictionaries(st.text(), JSON, max_size=4))
+def test_any_json_state_survives(
+    tmp_path_factory: pytest.TempPathFactory, state: "dict[str, Any]"
+) -> None:
+    folder = tmp_path_factory.mktemp("checkpoint")
+    write_state(folder, state)
+    assert read_state(folder) == state
+
+
+def test_floats_are_kept_to_the_last_bit(tmp_path: Path) -> None:
+    alpha = 1.0 / 3.0 + 2.0**-53
+    write_state(tmp_path, {"alpha": alpha})
+    assert read_state(tmp_path)["alpha"] == alpha
+
+
+def test_a_failed_write_leaves_the_former_state(tmp_path: Path) -> None:
+    write_state(tmp_path, {"step": 1})
+    with pytest.raises(TypeError, match="not JSON serializable"):
+        write_state(tmp_path, {"a": 1, "step": object()})
+    assert read_state(tmp_path) == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == [STATE_NAME]
+
+
+def test_the_state_is_as_readable_as_the_files_beside_it(tmp_path: Path) -> None:
+    beside = tmp_path / "config.json"
+    beside.write_text("{}")
+    written = write_state(tmp_path, {})
+    assert stat.S_IMODE(written.stat().st_mode) == stat.S_IMODE(beside.stat().st_mode)
+
+
+def test_a_missing_state_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(
+        ResumeError, match=r"regap_state\.json: expected the state of a regularised run, found no"
+    ):
+        read_state(tmp_path)
+    with pytest.raises(ResumeError, match="resume it without the flags, or start anew"):
+        read_state(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("content", [b"", b'{"alpha": 1.0', b"\xff\xfe\x00", b"alpha"])
+def test_a_damaged_state_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / STATE_NAME).write_bytes(content)
+    with pytest.raises(ResumeError, match=r"regap_state\.json: expected JSON, found .* damaged"):
+        read_state(tmp_path)
+
+
+@pytest.mark.parametrize(("content", "kind"), [("[1]", "list"), ("null", "NoneType"), ("3", "int")])
+def test_a_state_that_is_no_object_is_an_error(tmp_path: Path, content: str, kind: str) -> None:
+    (tmp_path / STATE_NAME).write_text(content)
+    with pytest.raises(ResumeError, match=rf"expected a JSON object, found {kind}\..*damaged"):
+        read_state(tmp_path)
+
+
+def test_the_state_is_the_better_record(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({CONFIG_KEY: {"weight": 1.0}}))
+    assert find_record(tmp_path) == {"source": "config.json", "weight": 1.0}
+    write_state(tmp_path, {"alpha": 2.0})
+    assert find_record(tmp_path) == {"source": STATE_NAME, "alpha": 2.0}
+
+
+@pytest.mark.parametrize("config", ["{}", "[]", '{"regap": null}', '{"regap": "yes"}'])
+def test_a_checkpoint_without_a_record_has_none(tmp_path: Path, config: str) -> None:
+    assert find_record(tmp_path) is None
+    (tmp_path / "config.json").write_text(config)
+    assert find_record(tmp_path) is None
+
+
+def test_a_record_of_nowhere_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="expected a checkpoint directory, found nothing"):
+        find_record(tmp_path / "nowhere")
+    (tmp_path / "model.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match="expected a checkpoint directory, found a file"):
+        find_record(tmp_path / "model.bin")
+
+
+def test_a_damaged_record_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config\.json: expected JSON, found .*damaged"):
+        find_record(tmp_path)
+    (tmp_path / STATE_NAME).write_text("{")
+    with pytest.raises(ResumeError, match=r"regap_state\.json: expected JSON, found"):
+        find_record(tmp_path)
