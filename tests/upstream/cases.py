@@ -70,7 +70,7 @@ class Case:
 _LORA = {"lora_enable": "True", "lora_r": "4", "lora_alpha": "8"}
 _DEEPSPEED: Dict[str, Any] = {
     "zero": ZERO2,
-    "options": {"gloo": True},
+    "options": {"deepspeed": True},
     "environment": {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"},
 }
 _ZERO3: Dict[str, Any] = {**_DEEPSPEED, "zero": ZERO3}

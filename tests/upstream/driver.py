@@ -9,7 +9,7 @@ random numbers: LLaVA seeds only after its projector and LoRA weights are drawn.
 
     record          directory; one JSON line per micro-batch, one file per rank
     dump            also save the tensors that enter the LLM
-    gloo            initialise DeepSpeed with gloo first: it would ask for nccl
+    deepspeed       initialise DeepSpeed for the CPU first: it would ask for nccl and CUDA
     no_attention    drop the attention implementation that train_mem.py asks for
     fault           a function of faults.py, applied once upstream is imported
 """
@@ -31,6 +31,8 @@ def main() -> None:
     if script.startswith("--local_rank"):
         sys.argv = [sys.argv[1], script, *sys.argv[2:]]
         script = sys.argv[0]
+    import faults  # beside this file, before the script's folder takes its place
+
     sys.path[0] = os.path.dirname(os.path.abspath(script))
 
     import numpy
@@ -40,10 +42,12 @@ def main() -> None:
     numpy.random.seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    if options.get("gloo"):
+    if options.get("deepspeed"):
         import deepspeed
 
         deepspeed.init_distributed("gloo")
+        if not torch.cuda.is_available():
+            torch.cuda.synchronize = lambda device=None: None  # upstream calls it before it saves
     import transformers
 
     record = _Record(options["record"], bool(options.get("dump")))
@@ -51,8 +55,6 @@ def main() -> None:
     if options.get("no_attention"):
         _drop_attention()
     if options.get("fault"):
-        import faults
-
         getattr(faults, options["fault"])()
     record.note(
         plugin_modules=sorted(name for name in sys.modules if name.startswith("regap_")),
