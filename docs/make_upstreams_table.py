@@ -63,7 +63,9 @@ def main() -> int:
         PAGE.write_text(page, encoding="utf-8")
         return 0
     if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page:
-        print(f"{PAGE.name}: expected what {RECORD.name} gives, found another text. Run this script.")
+        print(
+            f"{PAGE.name}: expected what {RECORD.name} gives, found another text. Run this script."
+        )
         return 1
     return 0
 

@@ -129,14 +129,10 @@ class TrainingRun:
         step = TrainingStep(self._step, embeddings, lm_loss.detach(), self.config)
         with torch.autocast(embeddings.image.device.type, enabled=False):
             terms = self._terms(step)
-            total = added = None
-            if adds:
-                weighted = [term.value * term.weight for term in terms if term.weight]
-                added = torch.stack(weighted).sum() if weighted else None
-        if added is not None:
-            total = lm_loss + added.to(lm_loss)
+            weighted = [(t.value * t.weight).to(lm_loss) for t in terms if adds and t.weight]
+            added = torch.stack(weighted).sum() if weighted else None
         self._remember(step, terms, added)
-        return lm_loss if total is None else total
+        return lm_loss if added is None else lm_loss + added
 
     def end_step(self, step: int) -> None:
         """Close an optimizer step: gather over ranks, calibrate, check, tell the plugins.
@@ -248,6 +244,12 @@ class TrainingRun:
                 "regap_loss_terms: expected a term from at least one plugin, found none. "
                 "Load the built-in term or a plugin of your own."
             )
+        for term in terms:
+            if term.value.ndim:
+                raise ReGapError(
+                    f"Loss term {term.name!r}: expected a scalar, found a tensor of shape "
+                    f"{list(term.value.shape)}. Reduce it in the plugin."
+                )
         for name in names:
             if names.count(name) > 1 or name in _RESERVED:
                 raise ReGapError(
@@ -257,10 +259,12 @@ class TrainingRun:
         return terms
 
     def _remember(self, step: TrainingStep, terms: List[LossTerm], added: Optional[Tensor]) -> None:
-        record = {"lm_loss": step.lm_loss, "weighted": _zero_like(step.lm_loss, added)}
+        record = {"lm_loss": step.lm_loss}
         for term in terms:
             record[term.name] = term.value
             record.update(term.scalars)
+        # Last: a term that is not finite is then reported by its own name, not by the sum's.
+        record["weighted"] = torch.zeros_like(step.lm_loss) if added is None else added
         self._pending.append({name: value.detach() for name, value in record.items()})
 
     def _gather(self) -> Tuple[int, List[Record]]:
@@ -321,10 +325,6 @@ class TrainingRun:
 
 def _as_list(answer: Any) -> Iterator[LossTerm]:
     return iter([answer] if isinstance(answer, LossTerm) else answer)
-
-
-def _zero_like(reference: Tensor, value: Optional[Tensor]) -> Tensor:
-    return torch.zeros_like(reference) if value is None else value
 
 
 def _to_floats(record: Mapping[str, Tensor]) -> Record:

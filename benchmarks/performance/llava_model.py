@@ -146,7 +146,8 @@ def build_model(sizes: ModelSizes, device: str) -> Any:
     model.requires_grad_(False)
     model.get_model().mm_projector.float().requires_grad_(True)
     model.enable_input_require_grads()
-    model.gradient_checkpointing_enable()
+    # Trainer leaves it at torch's default of the time; later releases of torch ask to be told.
+    model.gradient_checkpointing_enable({"use_reentrant": True})
     return model.train()
 
 
@@ -196,10 +197,10 @@ def _import_upstream() -> Any:
         return importlib.import_module(_LLAVA)
     except ImportError as error:
         raise BenchmarkError(
-            f"llava: expected upstream's LLaVA, found {type(error).__name__}: {error}. `pip install "
-            "--no-deps llava-torch==1.2.2.post1`, with transformers 4.37.2, einops, sentencepiece "
-            "and pillow beside it. Where it is installed: LLaVA hides why its models do not import, "
-            "and it is nearly always another version of transformers."
+            f"llava: expected upstream's LLaVA, found {type(error).__name__}: {error}. Install it: "
+            "`pip install --no-deps llava-torch==1.2.2.post1`, and transformers==4.37.2, einops, "
+            "sentencepiece, pillow, requests. If it is installed, LLaVA has hidden why its models "
+            "do not import: as a rule the version of transformers."
         ) from error
 
 
