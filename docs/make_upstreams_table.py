@@ -15,8 +15,8 @@ COLUMNS = ("no flag", "weight 0", "weight 0.5")
 INTRODUCTION = """\
 # What was run on the real upstream codebases
 
-Made by `python docs/make_upstreams_table.py` from `docs/upstreams.json`, which `tox run -e upstream`
-and `tox run -e oldest` write: tiny models, 6 optimizer steps, upstream's own scripts. Do not edit.
+Made by `python docs/make_upstreams_table.py` from `docs/upstreams.json`, which
+`tox run -e upstream` and `tox run -e oldest` write: tiny models, 6 optimizer steps, upstream's own scripts. Do not edit.
 
 - **no flag**: the plugin is installed, its flag absent, against plain upstream in an interpreter
   that reads no `.pth` file. *Bit-identical* means: the loss of every micro-batch on every rank and
@@ -63,9 +63,8 @@ def main() -> int:
         PAGE.write_text(page, encoding="utf-8")
         return 0
     if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page:
-        print(
-            f"{PAGE.name}: expected what {RECORD.name} gives, found another text. Run this script."
-        )
+        sys.stderr.write(f"{PAGE.name}: expected what {RECORD.name} gives. Run this script.
+")
         return 1
     return 0
 

@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 RESAMPLES = 5000
 FAILED, INTERRUPTED = 1, 130
 _DISTRIBUTIONS = ("regap-plugin", "torch", "transformers", "llava-torch", "llava", "pluggy")
-_NUMBERS = re.compile(r"\[[\s\d.,eE+-]+\]")
+_NUMBERS = re.compile(r"\[\n([\s\d.,eE+-]+)\]")  # no string holds a bare newline
 
 Pairs = Sequence[Tuple[float, float]]
 
@@ -111,7 +111,7 @@ def write_result(path: Path, result: Mapping[str, Any]) -> None:
         BenchmarkError: the file cannot be written.
     """
     text = json.dumps(result, indent=1)
-    text = _NUMBERS.sub(lambda match: " ".join(match.group().split()), text)
+    text = _NUMBERS.sub(lambda match: f"[{' '.join(match.group(1).split())}]", text)
     try:
         path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:

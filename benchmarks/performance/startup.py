@@ -26,7 +26,7 @@ import tempfile
 import time
 import venv
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, distributions
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -149,6 +149,7 @@ def measure(runs: int) -> Dict[str, Any]:
             "command": ["python", "-c", _PROGRAM],
             "flags": list(_FLAGS),
             "runs": runs,
+            "distributions_in_this_environment": len(list(distributions())),
             "confidence": CONFIDENCE,
         },
         "conditions": {
