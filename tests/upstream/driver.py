@@ -61,6 +61,9 @@ def main() -> None:
         no_site=bool(sys.flags.no_site),
     )
     runpy.run_path(script, run_name="__main__")
+    if options.get("deepspeed"):
+        # Its threads now and then abort an interpreter that ends with the group alive.
+        torch.distributed.destroy_process_group()
 
 
 class _Record:
