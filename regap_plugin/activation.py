@@ -61,8 +61,9 @@ def arm() -> None:
     """Put the finder on `sys.meta_path`, once; upstreams imported before are patched now."""
     if is_armed():
         return
+    imported = upstream_names() & set(sys.modules)
     _insert_finder()
-    for name in sorted(upstream_names() & set(sys.modules)):
+    for name in sorted(imported):
         _apply_patch(name)
 
 

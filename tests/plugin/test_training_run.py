@@ -439,6 +439,14 @@ def test_another_term_or_scalar_that_is_not_finite_stops_the_run(
         run.end_step(1)
 
 
+def test_a_term_that_overflows_in_the_dtype_of_the_loss_stops_the_run(make_run: MakeRun) -> None:
+    run = _begin(make_run(1e6, alpha=1.0))
+    loss = torch.tensor(2.0, dtype=torch.float16)
+    assert run.add_to_loss(loss, _embeddings(_projector())).isinf()
+    with pytest.raises(NonFiniteGapError, match="regap/weighted: expected a finite number"):
+        run.end_step(1)
+
+
 def test_a_loss_of_upstream_that_is_not_finite_is_upstreams_affair(make_run: MakeRun) -> None:
     run, projector = _begin(make_run(), warmup_steps=1), _projector()
     run.add_to_loss(_lm_loss(math.nan), _embeddings(projector))
