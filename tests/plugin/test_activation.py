@@ -242,6 +242,8 @@ def test_a_package_that_is_there_already_is_patched_now(patched: List[str]) -> N
     importlib.import_module("fakellava")
     activation.arm()
     assert patched == ["fakellava"]
+    activation.arm()
+    assert patched == ["fakellava"]
     assert _finders() == 1
 
 
