@@ -176,6 +176,7 @@ def train(
         timeout=TIMEOUT_SECONDS,
         check=False,
     )
+    record.mkdir(parents=True, exist_ok=True)  # the driver makes it too, if it gets that far
     (record / "output.txt").write_text(done.stdout)
     ranks = [
         [json.loads(line) for line in path.read_text().splitlines()]

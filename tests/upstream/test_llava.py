@@ -15,7 +15,11 @@ from upstream.outcomes import OutcomeFile
 
 IMAGE_TOKENS = 16
 
-pytestmark = pytest.mark.upstream
+pytestmark = [
+    pytest.mark.upstream,
+    # torch 2.1 says it of its own torch.load.
+    pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning"),
+]
 
 
 def _marks(case: Case) -> Any:

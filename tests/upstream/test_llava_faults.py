@@ -15,7 +15,11 @@ pytest.importorskip("llava", reason="the real trainer: pip install llava-torch -
 from upstream.cases import Case
 from upstream.harness import STEPS, Outcome, Workspace, script_path, stage_flags, train
 
-pytestmark = pytest.mark.upstream
+pytestmark = [
+    pytest.mark.upstream,
+    # torch 2.1 says it of its own torch.load.
+    pytest.mark.filterwarnings("ignore:TypedStorage is deprecated:UserWarning"),
+]
 
 ON = ["--regap_weight", "0.5"]
 
