@@ -2,8 +2,8 @@
 
 In all of them `prepare_inputs_labels_for_multimodal` replaces every image placeholder by the
 rows of the projector's output, and returns a tuple that ends with
-(attention_mask, past_key_values, inputs_embeds, labels). They differ in padding: LLaVA 1.2 strips it
-and pads again, ShareGPT4V keeps the embeddings of padding tokens, where only the mask tells.
+(attention_mask, past_key_values, inputs_embeds, labels). They differ in padding: LLaVA 1.2 strips
+it and pads again, ShareGPT4V keeps the embeddings of padding tokens, where only the mask tells.
 """
 
 import importlib

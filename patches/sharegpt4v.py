@@ -1,9 +1,9 @@
 """The patch of ShareGPT4V (ShareGPT4Omni/ShareGPT4V, `share4v`): `--regap_weight` in its train.py.
 
 Read from commit b6f70e9: `share4v/model/share4v_arch.py`,
-`share4v/model/language_model/share4v_llama.py`, `share4v/train/train.py`. It differs from LLaVA 1.2 in
-what the family's code asks the signatures for: no `position_ids`, no `image_sizes`; and padding stays
-in the merged sequence, as embeddings of the padding token under a false mask.
+`share4v/model/language_model/share4v_llama.py`, `share4v/train/train.py`. It differs from LLaVA 1.2
+in its parameters, without `position_ids` and `image_sizes`, and in its padding, which stays in the
+merged sequence as embeddings of the padding token under a false mask.
 """
 
 from typing import Any, Callable
