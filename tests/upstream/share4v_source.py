@@ -15,8 +15,9 @@ if os.environ.get("REGAP_SHARE4V_SRC"):
     REAL = Path(os.environ["REGAP_SHARE4V_SRC"]).resolve()
     if not (REAL / "share4v" / "train" / "train.py").is_file():
         raise FileNotFoundError(
-            f"REGAP_SHARE4V_SRC: expected a checkout of ShareGPT4V, found no "
-            f"share4v/train/train.py in {REAL}. Name the folder that holds the package, or unset the variable."
+            "REGAP_SHARE4V_SRC: expected a checkout of ShareGPT4V, found no "
+            f"share4v/train/train.py in {REAL}. Name the folder that holds the package, or unset "
+            "the variable."
         )
 SOURCE = REAL or STAND_IN
 
