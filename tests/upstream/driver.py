@@ -13,6 +13,7 @@ random numbers: upstream seeds only after its projector and LoRA weights are dra
     no_attention    drop the attention implementation that LLaVA's train_mem.py asks for
     no_functions    {module: function}: put a module in the way whose function does nothing, for
                     the flash attention that ShareGPT4V's train_mem.py imports
+    no_half         where upstream moves a module to float16, move it to float32
     fault           a function of faults.py, applied once upstream is imported
 """
 
@@ -45,8 +46,8 @@ def main() -> None:
     numpy.random.seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    if not torch.cuda.is_available():
-        _keep_half_precision_off_the_cpu(torch)
+    if options.get("no_half") or not (torch.cuda.is_available() or _convolves_in_half(torch)):
+        _keep_modules_off_half_precision(torch)
     if options.get("deepspeed"):
         import deepspeed
 
@@ -130,19 +131,24 @@ def _record_losses(transformers, torch, record):
     torch.nn.CrossEntropyLoss.forward = recorded_cross_entropy
 
 
-def _keep_half_precision_off_the_cpu(torch):
+def _convolves_in_half(torch):
     """Upstream moves its tower to float16, which torch before 2.2 cannot convolve on a CPU."""
     try:
         torch.nn.functional.conv2d(torch.ones(1, 1, 1, 1).half(), torch.ones(1, 1, 1, 1).half())
     except RuntimeError:
-        to = torch.nn.Module.to
+        return False
+    return True
 
-        def to_at_least_float32(self, *args, **kwargs):
-            if kwargs.get("dtype") is torch.float16:
-                kwargs["dtype"] = torch.float32
-            return to(self, *args, **kwargs)
 
-        torch.nn.Module.to = to_at_least_float32
+def _keep_modules_off_half_precision(torch):
+    to = torch.nn.Module.to
+
+    def to_at_least_float32(self, *args, **kwargs):
+        if kwargs.get("dtype") is torch.float16:
+            kwargs["dtype"] = torch.float32
+        return to(self, *args, **kwargs)
+
+    torch.nn.Module.to = to_at_least_float32
 
 
 def _drop_attention():

@@ -5,8 +5,9 @@ from typing import Any, Dict, Tuple
 from upstream.cases import DEEPSPEED, ZERO3, Case
 
 # As its scripts pretrain: the LLM with its embedding table, the projector and the upper layers of
-# the tower; the tiny tower has 3 layers, of which the last is not read. Always in bf16: upstream
-# loads the tower in float16 otherwise, in which Adam's first step makes it NaN.
+# the tower; the tiny tower has 3 layers, of which the last is not read. In bf16, as there: without
+# it upstream loads the tower in float16, in which Adam's first step makes it NaN. Under ZeRO-3 all is
+# float32: DeepSpeed 0.19 refuses plain upstream's float32 projector beside the bfloat16 LLM.
 WHOLE = {
     "tune_mm_mlp_adapter": "False",
     "tune_entire_model": "True",
@@ -48,7 +49,11 @@ CASES: Tuple[Case, ...] = (
         flags={**WHOLE, "gradient_checkpointing": "True"},
         **_ZERO2,
     ),
-    Case("stage 1, whole model, ZeRO-3", flags=WHOLE, **{**_ZERO2, "zero": ZERO3}),
+    Case(
+        "stage 1, whole model, float32, ZeRO-3",
+        flags={**WHOLE, "bf16": "False"},
+        **{**_ZERO2, "zero": ZERO3, "options": {**DEEPSPEED["options"], "no_half": True}},
+    ),
     Case("stage 1, projector", **_SHARED),
     Case("stage 1, projector, bf16", flags={"bf16": "True"}, **_SHARED),
     Case("stage 1, projector, linear", flags={"mm_projector_type": "linear"}, **_SHARED),

@@ -49,6 +49,7 @@ def test_off_is_upstream_and_on_is_not_where_the_stand_in_is_silent(
     ("name", "stage", "flags"),
     [
         ("projector, fp32", 1, {}),
+        ("whole model, fp32", 1, {**WHOLE, "bf16": "False"}),
         ("whole model, bf16", 1, WHOLE),
         ("stage 2, bf16", 2, {"bf16": "True"}),
     ],
@@ -62,7 +63,9 @@ def test_loss_equals_the_independent_recomputation(
     outcomes: OutcomeFile,
 ) -> None:
     name = f"recomputed from dumped tensors, {name}"
-    case = Case(name, stage=stage, flags=flags, options={"dump": True}, package="share4v")
+    # A float16 tower that is trained becomes NaN: see share4v_cases.py.
+    options = {"dump": True, "no_half": "tune_entire_model" in flags}
+    case = Case(name, stage=stage, flags=flags, options=options, package="share4v")
     check_recomputation(case, share4v_workspace, result_of(name, outcomes), cut=NO_CUT)
 
 
