@@ -6,8 +6,8 @@ from upstream.cases import DEEPSPEED, ZERO3, Case
 
 # As its scripts pretrain: the LLM with its embedding table, the projector and the upper layers of
 # the tower; the tiny tower has 3 layers, of which the last is not read. In bf16, as there: without
-# it upstream loads the tower in float16, in which Adam's first step makes it NaN. Under ZeRO-3 all is
-# float32: DeepSpeed 0.19 refuses plain upstream's float32 projector beside the bfloat16 LLM.
+# it upstream loads the tower in float16, in which Adam's first step makes it NaN. Under ZeRO-3 all
+# is float32: DeepSpeed 0.19 refuses plain upstream's parameters of two dtypes.
 WHOLE = {
     "tune_mm_mlp_adapter": "False",
     "tune_entire_model": "True",
