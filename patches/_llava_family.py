@@ -2,7 +2,8 @@
 
 In all of them `prepare_inputs_labels_for_multimodal` replaces every image placeholder by the
 rows of the projector's output, and returns a tuple that ends with
-(attention_mask, past_key_values, inputs_embeds, labels).
+(attention_mask, past_key_values, inputs_embeds, labels). They differ in padding: LLaVA 1.2 strips
+it and pads again, ShareGPT4V keeps the embeddings of padding tokens, where only the mask tells.
 """
 
 import importlib
@@ -180,7 +181,8 @@ def _locate(
     """Call upstream's method once, with the flat index of each token for labels.
 
     In the labels that come back, an index says which source token stands there; -100 under a true
-    mask is an image token. The true labels are gathered by the indices.
+    mask is an image token. The true labels are gathered by the indices, and so is the mask that
+    went in, to hold upstream's own merged mask to it.
     """
     call = inspect.signature(prepare).bind(model, *args, **kwargs)
     input_ids, labels = call.arguments["input_ids"], call.arguments["labels"]
@@ -190,6 +192,7 @@ def _locate(
     )
     if mask is None:  # upstream reads this as all ones, but then would not return where padding is
         call.arguments["attention_mask"] = torch.ones_like(input_ids, dtype=torch.bool)
+    source_mask = call.arguments["attention_mask"]
     outputs = list(prepare(*call.args, **call.kwargs))
     embeds, source, merged_mask = outputs[_EMBEDS], outputs[_LABELS], outputs[_MASK].bool()
     if embeds is None:
@@ -197,6 +200,13 @@ def _locate(
         image = torch.zeros_like(merged_mask)
         return tuple(outputs), LocatedTokens(None, image, merged_mask, labels, merged_mask)
     is_text = source != _IGNORED
+    is_token = source_mask.bool().reshape(-1)[source.clamp(min=0)]
+    if bool((is_text & (is_token != merged_mask)).any()):
+        raise ValueError(
+            f"{type(model).__name__}.{_PREPARE}: expected a merged attention mask that is true "
+            "where a token of the batch stands and false at padding, found another: upstream "
+            "itself would attend to padding. Pad on the side that its own collator pads on."
+        )
     if labels is not None:
         gathered = labels.reshape(-1)[source.clamp(min=0)]
         labels = torch.where(is_text, gathered, torch.full_like(gathered, _IGNORED))

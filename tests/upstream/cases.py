@@ -1,4 +1,4 @@
-"""The trainings of LLaVA that the plugin is held to: name, script, launcher, flags, shims."""
+"""`Case`, and the trainings of LLaVA that the plugin is held to; ShareGPT4V's: share4v_cases.py."""
 
 from dataclasses import dataclass, field
 from typing import Any, Dict, Tuple
@@ -49,6 +49,7 @@ class Case:
         representative: run with the ordinary tests, not only in the whole matrix.
         resume: train to a checkpoint first, then go on from it.
         device: cpu or cuda.
+        package: upstream's top-level package, `llava` or `share4v`.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Case:
     representative: bool = False
     resume: bool = False
     device: str = "cpu"
+    package: str = "llava"
 
     @property
     def processes(self) -> int:
@@ -70,12 +72,12 @@ class Case:
 
 
 _LORA = {"lora_enable": "True", "lora_r": "4", "lora_alpha": "8"}
-_DEEPSPEED: Dict[str, Any] = {
+DEEPSPEED: Dict[str, Any] = {
     "zero": ZERO2,
     "options": {"deepspeed": True},
     "environment": {"ACCELERATE_TORCH_DEVICE": "cpu", "DS_ACCELERATOR": "cpu"},
 }
-_ZERO3: Dict[str, Any] = {**_DEEPSPEED, "zero": ZERO3}
+_ZERO3: Dict[str, Any] = {**DEEPSPEED, "zero": ZERO3}
 
 CASES: Tuple[Case, ...] = (
     Case("stage 1, fp32", representative=True),
@@ -102,13 +104,13 @@ CASES: Tuple[Case, ...] = (
         flags={"bf16": "True", "gradient_accumulation_steps": "2"},
         launcher="torchrun",
     ),
-    Case("stage 1, deepspeed launcher, ZeRO-2", launcher="deepspeed", **_DEEPSPEED),
-    Case("stage 1, torchrun, ZeRO-2", launcher="torchrun", representative=True, **_DEEPSPEED),
+    Case("stage 1, deepspeed launcher, ZeRO-2", launcher="deepspeed", **DEEPSPEED),
+    Case("stage 1, torchrun, ZeRO-2", launcher="torchrun", representative=True, **DEEPSPEED),
     Case(
         "stage 1, torchrun, ZeRO-2, bf16, gradient checkpointing",
         flags={"bf16": "True", "gradient_checkpointing": "True"},
         launcher="torchrun",
-        **_DEEPSPEED,
+        **DEEPSPEED,
     ),
     Case("stage 1, torchrun, ZeRO-3", launcher="torchrun", **_ZERO3),
     Case("stage 2, text-only and picture samples", stage=2, representative=True),
@@ -133,7 +135,7 @@ CASES: Tuple[Case, ...] = (
         launcher="torchrun",
     ),
     Case("stage 2, torchrun", stage=2, launcher="torchrun"),
-    Case("stage 2, torchrun, ZeRO-2", stage=2, launcher="torchrun", **_DEEPSPEED),
+    Case("stage 2, torchrun, ZeRO-2", stage=2, launcher="torchrun", **DEEPSPEED),
     Case("stage 2, torchrun, ZeRO-3", stage=2, launcher="torchrun", **_ZERO3),
     Case(
         "stage 2, resumed",

@@ -16,6 +16,17 @@ CAPTIONS, CONVERSATIONS = 48, 48
 @pytest.fixture(scope="session")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
     pytest.importorskip("llava", reason="the real trainer: pip install llava-torch --no-deps")
+    return _write_workspace(tmp_path_factory.mktemp("llava"))
+
+
+@pytest.fixture(scope="session")
+def share4v_workspace(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
+    for name in ("torch", "transformers", "accelerate", "sentencepiece", "PIL"):
+        pytest.importorskip(name, reason="a training: the deps of setup.cfg's [llava]")
+    return _write_workspace(tmp_path_factory.mktemp("share"))
+
+
+def _write_workspace(folder: Path) -> "Workspace":
     from upstream.harness import Workspace
 
     from regap_benchmarks.miniature.checkpoints import write_miniature
@@ -25,7 +36,6 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> "Workspace":
         write_conversations,
     )
 
-    folder = tmp_path_factory.mktemp("llava")
     captions = write_captions(folder / "captions", count=CAPTIONS, seed=0)
     conversations = write_conversations(folder / "conversations", count=CONVERSATIONS, seed=0)
     texts = [*dataset_texts(captions), *dataset_texts(conversations)]

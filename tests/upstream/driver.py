@@ -3,14 +3,17 @@
     python [-S] driver.py SCRIPT [ARGS]
 
 The same driver runs plain upstream and upstream with the plugin, so that both draw the same
-random numbers: LLaVA seeds only after its projector and LoRA weights are drawn. Under `-S` no
+random numbers: upstream seeds only after its projector and LoRA weights are drawn. Under `-S` no
 `.pth` file is read, so the plugin does not exist for that process; the site directories come from
 `REGAP_TEST_SITE` then. What it needs to know comes as JSON in `REGAP_TEST_DRIVER`:
 
     record          directory; one JSON line per micro-batch, one file per rank
     dump            also save the tensors that enter the LLM
     deepspeed       initialise DeepSpeed for the CPU first: it would ask for nccl and CUDA
-    no_attention    drop the attention implementation that train_mem.py asks for
+    no_attention    drop the attention implementation that LLaVA's train_mem.py asks for
+    no_functions    {module: function}: put a module in the way whose function does nothing, for
+                    the flash attention that ShareGPT4V's train_mem.py imports
+    no_half         where upstream moves a module to float16, move it to float32
     fault           a function of faults.py, applied once upstream is imported
 """
 
@@ -19,6 +22,7 @@ import os
 import random
 import runpy
 import sys
+import types
 
 
 def main() -> None:
@@ -42,8 +46,8 @@ def main() -> None:
     numpy.random.seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(1)
-    if not torch.cuda.is_available():
-        _keep_half_precision_off_the_cpu(torch)
+    if options.get("no_half") or not (torch.cuda.is_available() or _convolves_in_half(torch)):
+        _keep_modules_off_half_precision(torch)
     if options.get("deepspeed"):
         import deepspeed
 
@@ -56,6 +60,9 @@ def main() -> None:
     _record_losses(transformers, torch, record)
     if options.get("no_attention"):
         _drop_attention()
+    for name, function in options.get("no_functions", {}).items():
+        sys.modules[name] = types.ModuleType(name)
+        setattr(sys.modules[name], function, lambda: None)
     if options.get("fault"):
         getattr(faults, options["fault"])()
     record.note(
@@ -94,9 +101,11 @@ class _Record:
 
 
 def _record_losses(transformers, torch, record):
+    """Record below any upstream's forward: what its LLM is given, the cross entropy it makes."""
     trainer_class = transformers.Trainer
-    model_class = transformers.LlamaForCausalLM
-    compute_loss, forward = trainer_class.compute_loss, model_class.forward
+    compute_loss = trainer_class.compute_loss
+    llm_forward = transformers.LlamaModel.forward
+    cross_entropy = torch.nn.CrossEntropyLoss.forward
 
     def recorded_loss(self, model, inputs, *args, **kwargs):
         if record.dump:
@@ -106,34 +115,40 @@ def _record_losses(transformers, torch, record):
         record.close_batch(torch, loss[0] if isinstance(loss, tuple) else loss)
         return loss
 
-    def recorded_forward(self, *args, **kwargs):
-        outputs = forward(self, *args, **kwargs)
-        if outputs.loss is not None:
-            record.batch["lm_loss"] = float(outputs.loss).hex()
-            if record.dump and kwargs.get("inputs_embeds") is not None:
-                record.batch["inputs_embeds"] = kwargs["inputs_embeds"].detach().clone()
-                record.batch["labels"] = kwargs["labels"].clone()
-                record.batch["attention_mask"] = kwargs["attention_mask"].clone()
-        return outputs
+    def recorded_llm_forward(self, *args, **kwargs):
+        if record.dump and kwargs.get("inputs_embeds") is not None:
+            record.batch["inputs_embeds"] = kwargs["inputs_embeds"].detach().clone()
+        return llm_forward(self, *args, **kwargs)
 
-    recorded_forward.__wrapped__ = forward
+    def recorded_cross_entropy(self, *args, **kwargs):
+        loss = cross_entropy(self, *args, **kwargs)
+        record.batch["lm_loss"] = float(loss).hex()
+        return loss
+
+    recorded_llm_forward.__wrapped__ = llm_forward
     trainer_class.compute_loss = recorded_loss
-    model_class.forward = recorded_forward
+    transformers.LlamaModel.forward = recorded_llm_forward
+    torch.nn.CrossEntropyLoss.forward = recorded_cross_entropy
 
 
-def _keep_half_precision_off_the_cpu(torch):
+def _convolves_in_half(torch):
     """Upstream moves its tower to float16, which torch before 2.2 cannot convolve on a CPU."""
     try:
         torch.nn.functional.conv2d(torch.ones(1, 1, 1, 1).half(), torch.ones(1, 1, 1, 1).half())
     except RuntimeError:
-        to = torch.nn.Module.to
+        return False
+    return True
 
-        def to_at_least_float32(self, *args, **kwargs):
-            if kwargs.get("dtype") is torch.float16:
-                kwargs["dtype"] = torch.float32
-            return to(self, *args, **kwargs)
 
-        torch.nn.Module.to = to_at_least_float32
+def _keep_modules_off_half_precision(torch):
+    to = torch.nn.Module.to
+
+    def to_at_least_float32(self, *args, **kwargs):
+        if kwargs.get("dtype") is torch.float16:
+            kwargs["dtype"] = torch.float32
+        return to(self, *args, **kwargs)
+
+    torch.nn.Module.to = to_at_least_float32
 
 
 def _drop_attention():

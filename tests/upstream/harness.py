@@ -1,4 +1,4 @@
-"""Trains a tiny LLaVA with upstream's own scripts in subprocesses and reads what came out."""
+"""Trains a tiny model with upstream's own scripts in subprocesses and reads what came out."""
 
 import json
 import os
@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Sequence
 
 from upstream.cases import Case
+from upstream.share4v_source import SOURCE as SHARE4V_SOURCE
 
 DRIVER = Path(__file__).with_name("driver.py")
 TIMEOUT_SECONDS = 300
 STEPS = 6
+CPU_FLAGS = {"llava": "use_cpu", "share4v": "no_cuda"}  # transformers 4.31 has only the older name
 
 
 @dataclass(frozen=True)
@@ -78,8 +80,11 @@ class Outcome:
         return found
 
 
-def stage_flags(stage: int) -> Dict[str, str]:
-    """Upstream's flags of a stage, as its scripts give them, at the tiny size."""
+def stage_flags(stage: int, package: str = "llava") -> Dict[str, str]:
+    """Upstream's flags of a stage, as its scripts give them, at the tiny size.
+
+    In stage 1 only the projector is trained: what more ShareGPT4V trains is a case's own flags.
+    """
     flags = {
         "model_name_or_path": "language-model",
         "vision_tower": "vision-tower",
@@ -88,7 +93,7 @@ def stage_flags(stage: int) -> Dict[str, str]:
         "mm_vision_select_layer": "-2",
         "mm_use_im_start_end": "False",
         "mm_use_im_patch_token": "False",
-        "use_cpu": "True",
+        CPU_FLAGS[package]: "True",
         "max_steps": str(STEPS),
         "per_device_train_batch_size": "4",
         "learning_rate": "1e-3",
@@ -119,8 +124,10 @@ def stage_flags(stage: int) -> Dict[str, str]:
     return flags
 
 
-def script_path(name: str) -> Path:
+def script_path(name: str, package: str = "llava") -> Path:
     """Upstream's script, found without importing upstream."""
+    if package == "share4v":
+        return SHARE4V_SOURCE / "share4v" / "train" / name
     spec = find_spec("llava")
     assert spec is not None
     assert spec.submodule_search_locations
@@ -153,19 +160,21 @@ def train(
     if fresh:
         shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(record, ignore_errors=True)
-    flags = {**stage_flags(case.stage), **case.flags, **(changes or {})}
+    flags = {**stage_flags(case.stage, case.package), **case.flags, **(changes or {})}
     flags["output_dir"] = str(folder.relative_to(workspace.folder))
     if flags["mm_projector_type"] == "linear":
         del flags["pretrain_mm_mlp_adapter"]  # drawn by upstream, under the driver's seed
     if case.device != "cpu":
-        del flags["use_cpu"]
+        del flags[CPU_FLAGS[case.package]]
     if case.zero:
         config = workspace.folder / f"zero{case.zero['zero_optimization']['stage']}.json"
         config.write_text(json.dumps(case.zero))
         flags["deepspeed"] = config.name
-        del flags["use_cpu"]  # accelerate would leave DeepSpeed out; without a GPU it is the CPU
+        # accelerate would leave DeepSpeed out; without a GPU it is the CPU anyway
+        del flags[CPU_FLAGS[case.package]]
     arguments = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
-    command = [*_launch(case, plain), str(script_path(case.script)), *arguments, *regap]
+    script = script_path(case.script, case.package)
+    command = [*_launch(case, plain), str(script), *arguments, *regap]
     done = subprocess.run(
         command,
         cwd=workspace.folder,
@@ -223,6 +232,9 @@ def _environment(case: Case, record: Path) -> Dict[str, str]:
         "REGAP_TEST_DRIVER": json.dumps({"record": str(record), **case.options}),
         **case.environment,
     }
+    if case.package == "share4v":
+        others = environment.get("PYTHONPATH")
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(SHARE4V_SOURCE), others]))
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
         environment.pop(name, None)
     return environment

@@ -1,0 +1,1 @@
+from .language_model.share4v_llama import Share4VLlamaForCausalLM as Share4VLlamaForCausalLM
