@@ -6,7 +6,7 @@ Standard library only, so that `regap inspect` runs anywhere.
 
 import json
 import os
-import pickle  # noqa: S403 - see _PlainValues
+import pickle
 import zipfile
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Union
@@ -116,8 +116,8 @@ def _record_in_file(path: Path) -> Optional[Dict[str, Any]]:
                 content = _PlainValues(stream).load()
     except (zipfile.BadZipFile, StopIteration, pickle.UnpicklingError, EOFError) as error:
         raise ValueError(
-            f"{path}: expected a file that torch.save wrote, found {type(error).__name__}: {error}. "
-            "Pass a checkpoint's directory, or such a file."
+            f"{path}: expected a file that torch.save wrote, found {type(error).__name__}: "
+            f"{error}. Pass a checkpoint's directory, or such a file."
         ) from error
     config = content.get("config") if isinstance(content, dict) else None
     return _record_in_config(config, f"config in {path.name}")

@@ -261,8 +261,6 @@ def _environment(
 ) -> Dict[str, str]:
     options = {"root": str(workspace.codebase.root), "real": workspace.codebase.real}
     options = {**options, "record": str(record), **case.options, **driver}
-    if not workspace.codebase.real or not case.run.get("amp"):
-        options.setdefault("amp", False)
     site = dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
     environment = {
         **os.environ,
@@ -288,10 +286,8 @@ def write_workspace(folder: Path, codebase: Codebase) -> Workspace:
     folder.mkdir(parents=True, exist_ok=True)
     texts = [*CAPTIONS, *QUESTIONS]
     if codebase.real:
-        from regap_benchmarks.miniature.checkpoints import write_language_model
-
         more = ["###Human: ###Assistant: ", "[INST] <Img></Img> [/INST]"]
-        write_language_model(folder / "language-model", [*texts, *more], seed=0)
+        _write_language_model(folder / "language-model", [*texts, *more])
     torch.save({"model": {}}, folder / "qformer.pth")
     prompts = [f"<Img><ImageHere></Img> {question}" for question in QUESTIONS]
     (folder / "prompts.txt").write_text("\n".join(prompts))
@@ -299,6 +295,16 @@ def write_workspace(folder: Path, codebase: Codebase) -> Workspace:
     _write_align(folder / "align")
     _write_conversations(folder)
     return Workspace(folder, codebase)
+
+
+def _write_language_model(folder: Path, texts: Sequence[str]) -> None:
+    # In a process of its own: what these versions of the libraries warn of is not for pytest.
+    code = (
+        "import pathlib, sys; "
+        "from regap_benchmarks.miniature.checkpoints import write_language_model; "
+        "write_language_model(pathlib.Path(sys.argv[1]), sys.argv[2:], seed=0)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code, str(folder), *texts], check=True)
 
 
 def _picture(index: int) -> bytes:

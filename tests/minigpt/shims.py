@@ -1,4 +1,4 @@
-"""What lets the real MiniGPT-4 train at a tiny size on a CPU. Used by driver.py, never by the plugin.
+"""What lets the real MiniGPT-4 train at a tiny size on a CPU; the plugin never sees it.
 
 Each shim takes away a download, a GPU or a draw from the clock; none touches what the plugin does.
 """
