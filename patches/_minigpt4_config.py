@@ -5,6 +5,7 @@ weight may be written `${regap:0.5}`: OmegaConf, which MiniGPT-4 reads its YAML 
 where nobody has registered a resolver of that name.
 """
 
+import warnings
 from pathlib import Path
 from typing import Any, Callable, Dict, Mapping, Optional, Sequence
 
@@ -21,7 +22,10 @@ def register_guard() -> Callable[[], None]:
 
     if OmegaConf.has_resolver(KEY):
         return lambda: None
-    OmegaConf.register_new_resolver(KEY, lambda value: value)
+    with warnings.catch_warnings():
+        # OmegaConf 2.3, which MiniGPT-4 pins, and 2.4 each warn of the other's name for this.
+        warnings.simplefilter("ignore")
+        OmegaConf.register_new_resolver(KEY, lambda value: value)
 
     def revert() -> None:
         OmegaConf.clear_resolver(KEY)

@@ -238,7 +238,7 @@ def _requested(cfg: Any) -> Optional[ReGapConfig]:
 
 
 def _check_model(model: Any, config: ReGapConfig) -> None:
-    base = find_class(*_BASE)
+    base: Any = find_class(*_BASE)
     if not isinstance(model, base):
         raise UpstreamShapeError(
             f"model.arch: expected one that derives from {base.__name__}, found "

@@ -207,6 +207,7 @@ def train(
     options: Sequence[str] = (),
     driver: Optional[Mapping[str, Any]] = None,
     fresh: bool = True,
+    yaml: Optional[Path] = None,
 ) -> Outcome:
     """Run one training to its end.
 
@@ -219,6 +220,7 @@ def train(
         options: words after `--options`.
         driver: options over those of the case.
         fresh: remove what an earlier training of that name left.
+        yaml: the configuration, instead of the one that the case gives.
     """
     folder = workspace.folder / "runs" / name
     record = workspace.folder / "records" / name
@@ -226,8 +228,9 @@ def train(
         shutil.rmtree(folder, ignore_errors=True)
     shutil.rmtree(record, ignore_errors=True)
     record.mkdir(parents=True)
-    config = record / "config.yaml"
-    write_config(workspace, case, config, regap, folder)
+    config = yaml or record / "config.yaml"
+    if yaml is None:
+        write_config(workspace, case, config, regap, folder)
     python = [sys.executable, *(["-S"] if plain else [])]
     if case.processes > 1:
         launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

@@ -57,6 +57,9 @@ def after_import():
     torch.cuda.set_device = lambda device: None
     start = torch.distributed.init_process_group
     torch.distributed.init_process_group = lambda backend, **kwargs: start(backend="gloo", **kwargs)
+    # No location for torch.load is called "cpu:0", which stands for the GPU here.
+    read = torch.load
+    torch.load = lambda path, map_location=None, **kwargs: read(path, map_location="cpu", **kwargs)
     _stop_the_clock_of_webdataset()
 
 

@@ -6,6 +6,9 @@ from minigpt4.models.minigpt_base import FEATURES, MiniGPTBase
 
 @registry.register_model("minigpt4")
 class MiniGPT4(MiniGPTBase):
+    def __init__(self):
+        super().__init__()
+
     @classmethod
     def from_config(cls, cfg):
         model = cls._configured(cfg)
