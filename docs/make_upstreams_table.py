@@ -16,7 +16,8 @@ INTRODUCTION = """\
 # What was run on the real upstream codebases
 
 Made by `python docs/make_upstreams_table.py` from `docs/upstreams.json`, which
-`tox run -e upstream` and `tox run -e oldest` write: tiny models, 6 optimizer steps, upstream's own scripts. Do not edit.
+`tox run -e upstream` and `tox run -e oldest` write: tiny models, 6 optimizer steps, upstream's own
+scripts. Do not edit.
 
 - **no flag**: the plugin is installed, its flag absent, against plain upstream in an interpreter
   that reads no `.pth` file. *Bit-identical* means: the loss of every micro-batch on every rank and
@@ -63,8 +64,7 @@ def main() -> int:
         PAGE.write_text(page, encoding="utf-8")
         return 0
     if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != page:
-        sys.stderr.write(f"{PAGE.name}: expected what {RECORD.name} gives. Run this script.
-")
+        sys.stderr.write(f"{PAGE.name}: expected what {RECORD.name} gives. Run this script.\n")
         return 1
     return 0
 

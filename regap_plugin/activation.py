@@ -30,6 +30,9 @@ UPSTREAMS_GROUP = "regap.upstreams"
 
 _ARMING_ARGUMENTS = ("--regap", "--cfg-path")  # Hugging Face trainers; MiniGPT-4's YAML
 _HELP_ARGUMENTS = ("-h", "--help")
+_STANDARD_LIBRARY: FrozenSet[str] = getattr(
+    sys, "stdlib_module_names", frozenset()
+)  # from Python 3.10 on
 
 
 def arm_from_argv(argv: Optional[Sequence[str]] = None) -> bool:
@@ -44,8 +47,8 @@ def arm_from_argv(argv: Optional[Sequence[str]] = None) -> bool:
     arguments = getattr(sys, "argv", ()) if argv is None else argv
     for argument in arguments:
         if argument.startswith(_ARMING_ARGUMENTS) or argument in _HELP_ARGUMENTS:
-            arm()
-            return True
+            _insert_finder()
+            break
     return is_armed()
 
 
@@ -58,10 +61,15 @@ def arm() -> None:
     """Put the finder on `sys.meta_path`, once; upstreams imported before are patched now."""
     if is_armed():
         return
-    finder = UpstreamFinder(upstream_names, _apply_patch)
-    sys.meta_path.insert(0, finder)
-    for name in sorted(finder.watched() & set(sys.modules)):
+    imported = upstream_names() & set(sys.modules)
+    _insert_finder()
+    for name in sorted(imported):
         _apply_patch(name)
+
+
+def _insert_finder() -> None:
+    if not is_armed():
+        sys.meta_path.insert(0, UpstreamFinder(upstream_names, _apply_patch))
 
 
 def disarm() -> None:
@@ -121,7 +129,8 @@ class UpstreamFinder:
         self, fullname: str, path: Optional[Sequence[str]] = None, target: Any = None
     ) -> Optional[ModuleSpec]:
         """Let the other finders find a watched package and wrap its loader."""
-        if path is not None or fullname not in self.watched():
+        # Reading the entry points costs tens of milliseconds: not for a module that cannot be one.
+        if path is not None or fullname in _STANDARD_LIBRARY or fullname not in self.watched():
             return None
         for finder in sys.meta_path:
             find = None if finder is self else getattr(finder, "find_spec", None)

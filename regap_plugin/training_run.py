@@ -22,7 +22,8 @@ from regap_plugin.upstream import Upstream
 
 LOG_PREFIX = "regap/"
 _REGULARIZER = "regap-built-in-term"
-_RESERVED = ("lm_loss", "weighted", "alpha")  # what the log holds beside the terms
+_ADDED = "added"  # of a record: 1 where something was added to the loss
+_RESERVED = ("lm_loss", "weighted", "alpha", _ADDED)  # what the log holds beside the terms
 
 Record = Dict[str, float]
 
@@ -54,6 +55,7 @@ class TrainingRun:
         self._step = 0
         self._forwards = 0
         self._micro_batches = 0
+        self._additions = 0
         self._pending: List[Dict[str, Tensor]] = []
         self._unlogged: List[Record] = []
 
@@ -85,13 +87,18 @@ class TrainingRun:
 
         Raises:
             InactiveRegularizerError: the calibration would last as long as the run.
-            ResumeError: the state is of other settings.
+            ResumeError: the state is missing, or of other settings.
         """
         self._total_steps = total_steps
         self._step = step
         self.regularizer.begin(warmup_steps=warmup_steps, total_steps=total_steps)
         if state is not None:
             self._resume(state)
+        elif step > 0:
+            raise ResumeError(
+                f"Resumed run: expected the ReGap state of step {step}, found none. Pass the "
+                "state of the checkpoint, or start anew."
+            )
         self._begun = True
 
     def add_to_loss(self, lm_loss: Tensor, embeddings: Optional[TokenEmbeddings]) -> Tensor:
@@ -161,6 +168,7 @@ class TrainingRun:
             )
         self._check_finite(step, records)
         self._micro_batches += len(records)
+        self._additions += sum(record.pop(_ADDED) > 0 for record in records)
         self.regularizer.observe(step, records)
         self._unlogged += records
         self._plugins.manager.hook.regap_on_step(step=step, values=self._means(records))
@@ -189,8 +197,19 @@ class TrainingRun:
             )
 
     def finish(self) -> None:
-        """Check at the end of training what `check_before_save` checks."""
+        """Refuse to end as regularised a run to which nothing was ever added.
+
+        Raises:
+            InactiveRegularizerError: as `check_before_save`, or the weight is above 0 and training
+                ended before the calibration did.
+        """
         self.check_before_save()
+        if self.config.weight > 0 and not self._additions:
+            raise InactiveRegularizerError(
+                f"{self.upstream.name}: expected the gap in the loss of some step, found it added "
+                f"in none of {self._step}: training ended before alpha was frozen and used. Train "
+                "longer, lower --regap_warmup_steps, or fix --regap_alpha."
+            )
         self._begun = False
 
     def state_dict(self) -> Dict[str, Any]:
@@ -203,6 +222,7 @@ class TrainingRun:
             "step": self._step,
             "total_steps": self._total_steps,
             "micro_batches_with_image": self._micro_batches,
+            "micro_batches_added_to": self._additions,
             **self.regularizer.state_dict(),
         }
 
@@ -268,6 +288,7 @@ class TrainingRun:
         for term in terms:
             record[term.name] = term.value
             record.update(term.scalars)
+        record[_ADDED] = torch.full_like(step.lm_loss, 0.0 if added is None else 1.0)
         # Last: a term that is not finite is then reported by its own name, not by the sum's.
         record["weighted"] = torch.zeros_like(step.lm_loss) if added is None else added
         self._pending.append({name: value.detach() for name, value in record.items()})
@@ -320,10 +341,12 @@ class TrainingRun:
             )
         try:
             self._micro_batches = int(state["micro_batches_with_image"])
+            self._additions = int(state["micro_batches_added_to"])
         except (KeyError, TypeError, ValueError) as error:
             raise ResumeError(
-                "ReGap state: expected a whole number under micro_batches_with_image, found "
-                f"{state.get('micro_batches_with_image')!r}. Resume from another checkpoint."
+                "ReGap state: expected whole numbers under micro_batches_with_image and "
+                f"micro_batches_added_to, found {state.get('micro_batches_with_image')!r} and "
+                f"{state.get('micro_batches_added_to')!r}. Resume from another checkpoint."
             ) from error
         self.regularizer.load_state_dict(state)
 

@@ -135,7 +135,7 @@ def test_the_sdist_holds_what_building_and_testing_need(built: Any) -> None:
         expected |= {
             f"{folder}/{path}"
             for path in _files_of(built.source / folder)
-            if path.endswith((".py", ".md", ".typed"))
+            if path.endswith((".py", ".md", ".typed", ".json"))
         }
     assert sorted(expected - names) == [], "add it to MANIFEST.in"
 

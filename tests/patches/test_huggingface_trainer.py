@@ -154,8 +154,9 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(
     whole = make_trainer(tmp_path / "whole", reverts)
     whole.train()
     first = make_trainer(tmp_path / "cut", reverts, save_steps=stop)
-    first.add_callback(_Stop(stop))
-    first.train()
+    first.add_callback(_Kill(stop))
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
     second = make_trainer(tmp_path / "cut", reverts, save_steps=stop)
     second.train(resume_from_checkpoint=True)
     for one, other in zip(logs(whole), logs(second)):
@@ -166,14 +167,13 @@ def test_a_resumed_run_goes_on_as_if_it_had_not_stopped(
     assert len(logs(second)) == 6
 
 
-class _Stop(transformers.TrainerCallback):
+class _Kill(transformers.TrainerCallback):
     def __init__(self, step: int) -> None:
         self._step = step
 
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+    def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.global_step == self._step:
-            control.should_save = True
-            control.should_training_stop = True
+            raise KeyboardInterrupt
 
 
 def test_resuming_a_run_without_state_is_refused(

@@ -244,6 +244,21 @@ def test_a_package_that_is_there_already_is_patched_now(patched: List[str]) -> N
     assert patched == ["fakellava"]
     activation.arm()
     assert patched == ["fakellava"]
+    assert _finders() == 1
+
+
+def test_arming_at_the_start_reads_no_entry_points(
+    patched: List[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: List[int] = []
+    monkeypatch.setattr(activation, "upstream_names", lambda: asked.append(1) or frozenset())
+    assert activation.arm_from_argv(["train.py", "--help"])
+    (finder,) = (each for each in sys.meta_path if isinstance(each, UpstreamFinder))
+    if sys.version_info >= (3, 10):  # older Pythons cannot tell which modules are their own
+        assert finder.find_spec("wave") is None
+    assert asked == []
+    assert finder.find_spec("fakellava") is None
+    assert asked == [1]
 
 
 def test_disarmed_it_waits_for_nothing(patched: List[str]) -> None:

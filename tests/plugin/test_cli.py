@@ -427,6 +427,9 @@ def test_doctor_says_that_a_version_is_untested(
     out = capsys.readouterr().out
     assert f"fakeupstream  importable; pluggy {importlib.metadata.version('pluggy')};" in out
     assert "was not tested with this plugin (tested: 1.0)" in out
+    only_upstream.tested_versions = (importlib.metadata.version("pluggy"),)
+    assert cli.main(["doctor"]) == 0
+    assert "was not tested" not in capsys.readouterr().out
 
 
 def test_doctor_survives_plugins_that_cannot_be_loaded(
@@ -476,7 +479,7 @@ def test_doctor_has_nothing_to_say_where_all_is_well() -> None:
 
 def test_doctor_looks_at_this_very_environment(run_python: RunPython) -> None:
     done = run_python("-m", "regap_plugin", "doctor", "--json")
-    assert done.stderr == ""
+    assert "Traceback" not in done.stderr  # torch may warn there of what else is installed
     found = json.loads(done.stdout)
     assert done.returncode == (0 if found["activation"]["works"] else 1)
     assert found["executable"] == sys.executable

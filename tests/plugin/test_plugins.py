@@ -207,7 +207,7 @@ def test_the_activation_applies_the_patch_of_an_installed_upstream(
     monkeypatch.setattr(plugins_module, "load_plugins", _load_anew)
     printed = []
     monkeypatch.setattr("builtins.print", lambda *words: printed.append(words))
-    activation.arm()
+    activation.arm_from_argv(["train.py", "--regap_weight", "1"])  # what is imported stays as it is
     importlib.import_module("fake_upstream")
     assert printed == [("applied to", "fake_upstream")]
 

@@ -289,13 +289,13 @@ def test_another_plugins_term_is_added_during_the_calibration_too(make_run: Make
 
 def test_a_step_is_told_what_is_known(make_run: MakeRun) -> None:
     watcher = Watcher()
-    run, projector = _begin(make_run(0.5, watcher), step=7, total_steps=20), _projector()
-    for number in (8, 9):
+    run, projector = _begin(make_run(0.5, watcher), total_steps=20), _projector()
+    for number in (1, 2):
         for _ in range(2):
             run.add_to_loss(_lm_loss(float(number)), _embeddings(projector))
         run.end_step(number)
-    assert [step.number for step in watcher.forwards] == [7, 7, 8, 8]
-    assert [step.lm_loss.item() for step in watcher.forwards] == [8.0, 8.0, 9.0, 9.0]
+    assert [step.number for step in watcher.forwards] == [0, 0, 1, 1]
+    assert [step.lm_loss.item() for step in watcher.forwards] == [1.0, 1.0, 2.0, 2.0]
     assert not any(step.lm_loss.requires_grad for step in watcher.forwards)
     assert all(step.embeddings.image.requires_grad for step in watcher.forwards)
     assert all(step.config is run.config for step in watcher.forwards)
@@ -350,8 +350,9 @@ def test_a_forward_before_the_beginning_is_an_error(make_run: MakeRun) -> None:
 
 def test_a_forward_after_the_end_is_an_error(make_run: MakeRun) -> None:
     run = _begin(make_run())
-    run.add_to_loss(_lm_loss(2.0), _embeddings(_projector()))
-    run.end_step(1)
+    for number in (1, 2):
+        run.add_to_loss(_lm_loss(2.0), _embeddings(_projector()))
+        run.end_step(number)
     run.finish()
     with pytest.raises(InactiveRegularizerError, match="found a training forward before that"):
         run.add_to_loss(_lm_loss(2.0), None)
@@ -381,9 +382,34 @@ def test_a_run_that_saw_no_image_is_not_saved(make_run: MakeRun, check: str) -> 
         match="expected samples with an image and a caption, found none in 2 optimizer steps",
     ):
         getattr(run, check)()
-    run.add_to_loss(_lm_loss(2.0), _embeddings(projector))
-    run.end_step(3)
+    for number in (3, 4):
+        run.add_to_loss(_lm_loss(2.0), _embeddings(projector))
+        run.end_step(number)
     getattr(run, check)()
+
+
+def test_a_run_that_ends_before_anything_was_added_is_an_error(make_run: MakeRun) -> None:
+    run = _begin(make_run())
+    run.add_to_loss(_lm_loss(2.0), _embeddings(_projector()))
+    run.end_step(1)
+    run.check_before_save()  # in the middle of the calibration a checkpoint is fine
+    with pytest.raises(
+        InactiveRegularizerError,
+        match="expected the gap in the loss of some step, found it added in none of 1",
+    ):
+        run.finish()
+
+
+def test_a_measured_run_may_end_without_an_addition(make_run: MakeRun) -> None:
+    run = _begin(make_run(0.0))
+    run.add_to_loss(_lm_loss(2.0), _embeddings(_projector()))
+    run.end_step(1)
+    run.finish()
+
+
+def test_going_on_without_a_state_is_refused(make_run: MakeRun) -> None:
+    with pytest.raises(ResumeError, match="expected the ReGap state of step 7, found none"):
+        _begin(make_run(), step=7)
 
 
 def test_an_image_side_without_a_gradient_is_an_error(make_run: MakeRun) -> None:
@@ -436,6 +462,14 @@ def test_another_term_or_scalar_that_is_not_finite_stops_the_run(
     run = _begin(make_run(0.5, adding))
     run.add_to_loss(_lm_loss(2.0), _embeddings(_projector()))
     with pytest.raises(NonFiniteGapError, match=rf"regap/{name}: expected a finite number"):
+        run.end_step(1)
+
+
+def test_a_term_that_overflows_in_the_dtype_of_the_loss_stops_the_run(make_run: MakeRun) -> None:
+    run = _begin(make_run(1e6, alpha=1.0))
+    loss = torch.tensor(2.0, dtype=torch.float16)
+    assert run.add_to_loss(loss, _embeddings(_projector())).isinf()
+    with pytest.raises(NonFiniteGapError, match="regap/weighted: expected a finite number"):
         run.end_step(1)
 
 
@@ -608,8 +642,8 @@ def test_settings_of_another_shape_are_refused(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"micro_batches_with_image": "many"}, "whole number under micro_batches_with_image"),
-        ({"micro_batches_with_image": None}, "whole number under micro_batches_with_image"),
+        ({"micro_batches_with_image": "many"}, "whole numbers under micro_batches_with_image"),
+        ({"micro_batches_with_image": None}, "whole numbers under micro_batches_with_image"),
         ({"calibration": None}, "expected alpha and calibration"),
         ({"alpha": -1.0}, "expected alpha and calibration"),
     ],

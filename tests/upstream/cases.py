@@ -48,6 +48,7 @@ class Case:
         environment: variables to set.
         representative: run with the ordinary tests, not only in the whole matrix.
         resume: train to a checkpoint first, then go on from it.
+        device: cpu or cuda.
     """
 
     name: str
@@ -60,6 +61,7 @@ class Case:
     environment: Dict[str, str] = field(default_factory=dict)
     representative: bool = False
     resume: bool = False
+    device: str = "cpu"
 
     @property
     def processes(self) -> int:

@@ -42,6 +42,8 @@ def main() -> None:
     numpy.random.seed(0)
     torch.manual_seed(0)
     torch.set_num_threads(1)
+    if not torch.cuda.is_available():
+        _keep_half_precision_off_the_cpu(torch)
     if options.get("deepspeed"):
         import deepspeed
 
@@ -61,6 +63,12 @@ def main() -> None:
         no_site=bool(sys.flags.no_site),
     )
     runpy.run_path(script, run_name="__main__")
+    if options.get("deepspeed"):
+        # Its threads now and then abort an interpreter that is shutting down, plain upstream's too.
+        torch.distributed.destroy_process_group()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 class _Record:
@@ -111,6 +119,21 @@ def _record_losses(transformers, torch, record):
     recorded_forward.__wrapped__ = forward
     trainer_class.compute_loss = recorded_loss
     model_class.forward = recorded_forward
+
+
+def _keep_half_precision_off_the_cpu(torch):
+    """Upstream moves its tower to float16, which torch before 2.2 cannot convolve on a CPU."""
+    try:
+        torch.nn.functional.conv2d(torch.ones(1, 1, 1, 1).half(), torch.ones(1, 1, 1, 1).half())
+    except RuntimeError:
+        to = torch.nn.Module.to
+
+        def to_at_least_float32(self, *args, **kwargs):
+            if kwargs.get("dtype") is torch.float16:
+                kwargs["dtype"] = torch.float32
+            return to(self, *args, **kwargs)
+
+        torch.nn.Module.to = to_at_least_float32
 
 
 def _drop_attention():

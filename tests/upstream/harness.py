@@ -157,6 +157,8 @@ def train(
     flags["output_dir"] = str(folder.relative_to(workspace.folder))
     if flags["mm_projector_type"] == "linear":
         del flags["pretrain_mm_mlp_adapter"]  # drawn by upstream, under the driver's seed
+    if case.device != "cpu":
+        del flags["use_cpu"]
     if case.zero:
         config = workspace.folder / f"zero{case.zero['zero_optimization']['stage']}.json"
         config.write_text(json.dumps(case.zero))
@@ -213,7 +215,7 @@ def _environment(case: Case, record: Path) -> Dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1",
-        "CUDA_VISIBLE_DEVICES": "",
+        **({"CUDA_VISIBLE_DEVICES": ""} if case.device == "cpu" else {}),
         "REGAP_TEST_SITE": os.pathsep.join(
             dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
         ),

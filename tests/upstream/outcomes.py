@@ -37,19 +37,23 @@ class OutcomeFile:
         return self._cases.setdefault(upstream, {}).setdefault(case, {})
 
     def write(self) -> None:
-        """Merge into the file, replacing this environment's entry."""
+        """Merge into the file: cases of the same versions stay, others make way for these."""
         if self._path is None or not self._cases:
             return
         content: Dict[str, Any] = {}
         if self._path.is_file():
             content = json.loads(self._path.read_text())
         for upstream, cases in self._cases.items():
-            content.setdefault(upstream, {})[self._environment] = {
-                "date": datetime.date.today().isoformat(),
+            environments = content.setdefault(upstream, {})
+            entry: Dict[str, Any] = {
                 "python": platform.python_version(),
                 "versions": {name: _version(name) for name in LIBRARIES},
-                "cases": cases,
             }
+            before = environments.get(self._environment, {})
+            if all(before.get(key) == value for key, value in entry.items()):
+                cases = {**before["cases"], **cases}
+            entry.update(date=datetime.date.today().isoformat(), cases=cases)
+            environments[self._environment] = entry
         self._path.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
 
 
