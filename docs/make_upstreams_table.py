@@ -36,6 +36,8 @@ def render(record: Dict[str, Any]) -> str:
         for environment, run in sorted(environments.items()):
             parts.append(f"## {upstream}: {environment}\n")
             versions = {"python": run["python"], **run["versions"]}
+            if "commit" in run:
+                versions[f"{upstream} commit"] = run["commit"]
             known = ", ".join(f"{name} {value}" for name, value in versions.items() if value)
             parts.append(f"{run['date']}; {known}.\n")
             parts.append("\n".join(_table(run["cases"])) + "\n")

@@ -57,7 +57,7 @@ def settings_in(content: Mapping[str, Any]) -> Optional[Dict[str, Any]]:
     return {str(name): value for name, value in settings.items()}
 
 
-def check_places(content: Mapping[str, Any]) -> None:
+def check_places(content: object) -> None:
     """Refuse what looks like a setting of ReGap and stands where nobody would read it.
 
     Args:
@@ -67,8 +67,9 @@ def check_places(content: Mapping[str, Any]) -> None:
         ValueError: a key that begins with "regap" at the top, under `model`, or under `run` but
             not as `run.regap`.
     """
+    sections = content if isinstance(content, Mapping) else {}
     for section in ("", "run", "model"):
-        values = content.get(section) if section else content
+        values = sections.get(section) if section else sections
         for name in values if isinstance(values, Mapping) else ():
             if str(name).lower().startswith(KEY) and (section, name) != ("run", KEY):
                 found = f"{section}.{name}".lstrip(".")

@@ -43,6 +43,11 @@ class Codebase:
         """In reports."""
         return "real" if self.real else "stand-in"
 
+    def commit(self) -> str:
+        """The checkout's commit."""
+        command = ["git", "-C", str(self.root), "rev-parse", "--short=7", "HEAD"]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
 
 @dataclass(frozen=True)
 class Workspace:

@@ -30,10 +30,18 @@ class OutcomeFile:
     def __init__(self, path: Optional[Path], environment: str) -> None:
         self._path = path
         self._environment = environment
+        self._commits: Dict[str, Optional[str]] = {}
         self._cases: Dict[str, Dict[str, Dict[str, str]]] = {}
 
-    def start(self, upstream: str, case: str) -> Dict[str, str]:
-        """A dict to fill as the case goes on; what stays unfilled counts as failed."""
+    def start(self, upstream: str, case: str, commit: Optional[str] = None) -> Dict[str, str]:
+        """A dict to fill as the case goes on; what stays unfilled counts as failed.
+
+        Args:
+            upstream: name of its package.
+            case: name of the case.
+            commit: of an upstream that is a checkout, not an installed version.
+        """
+        self._commits[upstream] = commit
         return self._cases.setdefault(upstream, {}).setdefault(case, {})
 
     def write(self) -> None:
@@ -49,6 +57,8 @@ class OutcomeFile:
                 "python": platform.python_version(),
                 "versions": {name: _version(name) for name in LIBRARIES},
             }
+            if self._commits[upstream]:
+                entry["commit"] = self._commits[upstream]
             before = environments.get(self._environment, {})
             if all(before.get(key) == value for key, value in entry.items()):
                 cases = {**before["cases"], **cases}
