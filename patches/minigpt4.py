@@ -11,9 +11,10 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, U
 import torch
 from torch import Tensor
 
+from regap_plugin.checkpoint import find_record
 from regap_plugin.config import ReGapConfig
 from regap_plugin.embeddings import TokenEmbeddings
-from regap_plugin.errors import InactiveRegularizerError, UpstreamShapeError
+from regap_plugin.errors import InactiveRegularizerError, ResumeError, UpstreamShapeError
 from regap_plugin.hookspecs import hookimpl
 from regap_plugin.patching import Wrapper, wrap_method
 from regap_plugin.plugins import load_plugins
@@ -112,6 +113,7 @@ class MiniGPT4(Upstream):
     def _build_model(self, original: Callable[..., Any], task: Any, cfg: Any) -> Any:
         config = _requested(cfg)
         if config is None:
+            _check_resumed(cfg)
             return original(task, cfg)
         if cfg.run_cfg.get("evaluate", False):
             print("ReGap: run.evaluate is set, nothing is trained or regularised.")  # noqa: T201
@@ -235,6 +237,16 @@ def _requested(cfg: Any) -> Optional[ReGapConfig]:
         return None
     settings = settings_in({"run": OmegaConf.to_container(cfg.run_cfg, resolve=True)})
     return None if settings is None else ReGapConfig.from_mapping(settings)
+
+
+def _check_resumed(cfg: Any) -> None:
+    path = cfg.run_cfg.get("resume_ckpt_path")
+    if path and Path(path).is_file() and find_record(path) is not None:
+        raise ResumeError(
+            f"{path}: expected run.regap as in the run that wrote it, found none: the rest of the "
+            "training would go on without. Give the same settings (`regap inspect` shows them), or "
+            "start anew from its weights (model.ckpt)."
+        )
 
 
 def _check_model(model: Any, config: ReGapConfig) -> None:

@@ -116,6 +116,10 @@ def test_a_resumed_run_needs_the_state_and_the_same_settings(workspace: Workspac
         "weight (0.5 then, 0.25 now)",
     )
     refused(
+        train(workspace, SHORT, "resumed", options=options),
+        "expected run.regap as in the run that wrote it, found none",
+    )
+    refused(
         train(
             workspace,
             SHORT,

@@ -181,17 +181,17 @@ def test_the_loss_is_added_in_training_alone(
     loss = model(samples)["loss"]
     upstream.run.end_step(1)
     values = upstream.run.pop_log()
-    assert float(loss) == pytest.approx(float(plain) + weight * 2.0 * values["regap/gap"])
+    expected = plain.item() + weight * 2.0 * values["regap/gap"]
+    assert loss.item() == pytest.approx(expected)
     assert (loss - plain).abs() > 0 if weight else torch.equal(loss, plain)
     assert torch.equal(model(samples, reduction="none")["loss"], model(samples, "none")["loss"])
     assert torch.equal(model.eval()(samples)["loss"], plain)
     # At the input only the projector moves; the hidden states pull on the trained LLM too.
     if weight:
         model.zero_grad()
-        gap = loss - plain
-        gap.backward()
-        assert model.llama_proj.weight.grad is not None
-        assert (model.llama_model.layers[0].weight.grad is None) == (layer == 0)
+        (loss - plain).backward()
+        assert model.llama_proj.weight.grad.abs().max() > 1e-3
+        assert (model.llama_model.layers[0].weight.grad.abs().max() < 1e-6) == (layer == 0)
 
 
 def test_a_text_only_batch_keeps_upstreams_own_loss(model: Any, upstream: MiniGPT4) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from regap_plugin import __version__, activation, cli, doctor, launcher
 from regap_plugin.checkpoint import write_state
+from regap_plugin.config import DEFAULT_LOSS, unknown_name
 from regap_plugin.errors import InactiveRegularizerError, ReGapError
 
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -242,6 +243,11 @@ class _Plugins:
     def __init__(self, upstream: Any) -> None:
         self.upstream_names = [upstream.name]
         self.upstream = lambda name: upstream
+
+    def loss(self, name: str) -> object:
+        if name != DEFAULT_LOSS:
+            raise ValueError(unknown_name("gap loss", name, [DEFAULT_LOSS]))
+        return object()
 
 
 @pytest.fixture

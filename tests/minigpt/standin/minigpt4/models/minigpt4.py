@@ -23,3 +23,6 @@ class MiniGPT4(MiniGPTBase):
             return rows
         weights = (self.query_tokens @ rows.transpose(1, 2)).softmax(-1)
         return self.query_tokens + weights @ rows
+
+    def encode_img(self, image):
+        return self._encoded(image)

@@ -46,7 +46,7 @@ class MiniGPTBase(torch.nn.Module):
             model.prompt_list = [model.prompt_template.format(prompt) for prompt in prompts]
         return model
 
-    def encode_img(self, image):
+    def _encoded(self, image):
         rows = self.visual_encoder(image.flatten(0, -4)).flatten(2).transpose(1, 2)
         states = self.llama_proj(self._connect(rows))
         return states, torch.ones(states.shape[:2], dtype=torch.long)

@@ -11,3 +11,6 @@ class MiniGPTv2(MiniGPTBase):
     @classmethod
     def from_config(cls, cfg):
         return cls._configured(cfg)
+
+    def encode_img(self, image):
+        return self._encoded(image)
