@@ -1,11 +1,13 @@
 """`regap doctor`: what is installed, whether activation works here, and what to do."""
 
+import os
 import platform
 import subprocess
 import sys
 import sysconfig
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from regap_plugin import __version__, activation
 from regap_plugin.config import ReGapConfig
@@ -30,7 +32,8 @@ def examine(config: Optional[str] = None) -> Dict[str, Any]:
         None where it asks for no ReGap or asks wrongly) and `works`.
     """
     advice: List[str] = []
-    upstreams = _upstreams(advice)
+    with _this_folder_on_path():  # as for `python train.py` in an upstream's checkout
+        upstreams = _upstreams(advice)
     state: Dict[str, Any] = {
         "regap_plugin": __version__,
         "python": platform.python_version(),
@@ -167,11 +170,23 @@ def _probe(arguments: List[str]) -> Optional[List[str]]:
     return done.stdout.split() if done.returncode == 0 else None
 
 
+@contextmanager
+def _this_folder_on_path() -> Iterator[None]:
+    path = list(sys.path)
+    sys.path.append(os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+
+
 def _can_find(name: str) -> bool:
     from importlib.util import find_spec
 
     try:
-        return find_spec(name) is not None
+        spec = find_spec(name)
+        # A folder of that name without code in it has no origin.
+        return spec is not None and spec.origin is not None
     except (ImportError, ValueError):
         return False
 

@@ -333,6 +333,20 @@ def test_doctor_reports_what_is_here(
     assert any("No upstream can be imported here" in advice for advice in found["advice"])
 
 
+def test_doctor_sees_a_checkout_in_this_folder(
+    monkeypatch: pytest.MonkeyPatch, only_upstream: Any, tmp_path: Path
+) -> None:
+    _probes(monkeypatch, ["True"], ["False"])
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    (tmp_path / "fakeupstream").mkdir()
+    assert not doctor.examine()["upstreams"]["fakeupstream"]["importable"]
+    (tmp_path / "fakeupstream" / "__init__.py").write_text("raise ValueError('imported')")
+    importlib.invalidate_caches()
+    assert doctor.examine()["upstreams"]["fakeupstream"]["importable"]
+    assert sys.path == path
+
+
 WANTED = {"weight": 0.5}
 
 
