@@ -32,6 +32,9 @@ def main():
                 for method in dir(value):
                     function = inspect.getattr_static(value, method)
                     function = getattr(function, "__func__", function)
+                    home = str(getattr(function, "__module__", name))
+                    if kind != "real" and not home.startswith("minigpt4"):
+                        continue  # torch's own
                     if isinstance(function, property):
                         found[f"{name}.{key}.{method}"] = "attribute"
                     elif inspect.isfunction(function):
