@@ -7,7 +7,7 @@ where nobody has registered a resolver of that name.
 
 import warnings
 from pathlib import Path
-from typing import Any, Callable, Dict, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Mapping, Optional, Sequence, Union
 
 KEY = "regap"
 
@@ -79,7 +79,9 @@ def check_places(content: object) -> None:
                 )
 
 
-def settings_in_file(path: "str | Path", options: Sequence[str] = ()) -> Optional[Dict[str, Any]]:
+def settings_in_file(
+    path: Union[str, Path], options: Sequence[str] = ()
+) -> Optional[Dict[str, Any]]:
     """What a YAML asks for, with `--options` over it, without MiniGPT-4.
 
     Args:
