@@ -1,10 +1,13 @@
 """What a checkpoint carries: `regap_state.json` beside the weights, `regap` in `config.json`.
 
+A checkpoint of one file (MiniGPT-4's `checkpoint_N.pth`) carries it under `config`, key `regap`.
 Standard library only, so that `regap inspect` runs anywhere.
 """
 
 import json
 import os
+import pickle
+import zipfile
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Union
 
@@ -67,33 +70,96 @@ def find_record(checkpoint: Union[str, Path]) -> Optional[Dict[str, Any]]:
     """What a checkpoint says of its regularisation.
 
     Args:
-        checkpoint: a directory that holds `regap_state.json` or `config.json`.
+        checkpoint: a directory that holds `regap_state.json` or `config.json`, or a file that
+            `torch.save` wrote.
 
     Returns:
-        The content of `regap_state.json`, or of the key `regap` of `config.json`, with `source`
+        The content of `regap_state.json`, or of the key `regap` of the config, with `source`
         naming which; None if the checkpoint carries neither.
 
     Raises:
-        ValueError: no such directory.
+        ValueError: no such directory or file, or one that cannot be read.
         ResumeError: a damaged `regap_state.json`.
     """
-    folder = Path(checkpoint)
-    if not folder.is_dir():
-        raise ValueError(
-            f"{folder}: expected a checkpoint directory, found "
-            f"{'a file' if folder.exists() else 'nothing'}. Pass the directory that was saved to."
-        )
+    path = Path(checkpoint)
+    if path.is_dir():
+        return _record_in_directory(path)
+    if path.is_file():
+        return _record_in_file(path)
+    raise ValueError(
+        f"{path}: expected a checkpoint, found nothing. Pass the directory or the file that was "
+        "saved to."
+    )
+
+
+def _record_in_directory(folder: Path) -> Optional[Dict[str, Any]]:
     if (folder / STATE_NAME).is_file():
         return {"source": STATE_NAME, **read_state(folder)}
     config = folder / "config.json"
-    if config.is_file():
-        try:
-            values = json.loads(config.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise ValueError(
-                f"{config}: expected JSON, found {error}. The file is damaged: pass another "
-                "checkpoint."
-            ) from error
-        if isinstance(values, dict) and isinstance(values.get(CONFIG_KEY), dict):
-            return {"source": "config.json", **values[CONFIG_KEY]}
+    if not config.is_file():
+        return None
+    try:
+        values = json.loads(config.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(
+            f"{config}: expected JSON, found {error}. The file is damaged: pass another checkpoint."
+        ) from error
+    return _record_in_config(values, "config.json")
+
+
+def _record_in_file(path: Path) -> Optional[Dict[str, Any]]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch.save puts all that is no tensor into one entry, NAME/data.pkl.
+            name = next(n for n in archive.namelist() if n.split("/")[-1] == "data.pkl")
+            with archive.open(name) as stream:
+                content = _PlainValues(stream).load()
+    except (zipfile.BadZipFile, StopIteration, pickle.UnpicklingError, EOFError) as error:
+        raise ValueError(
+            f"{path}: expected a file that torch.save wrote, found {type(error).__name__}: "
+            f"{error}. Pass a checkpoint's directory, or such a file."
+        ) from error
+    config = content.get("config") if isinstance(content, dict) else None
+    return _record_in_config(config, f"config in {path.name}")
+
+
+def _record_in_config(config: Any, source: str) -> Optional[Dict[str, Any]]:
+    if isinstance(config, dict) and isinstance(config.get(CONFIG_KEY), dict):
+        return {"source": source, **config[CONFIG_KEY]}
     return None
+
+
+class _PlainValues(pickle.Unpickler):
+    """Reads dicts, lists, texts and numbers; whatever else is in the file stays an empty shell.
+
+    No name in the file is looked up, so nothing of it runs; no tensor is read, so a large file
+    costs nothing and torch is not needed.
+    """
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        return _Shell
+
+    def persistent_load(self, pid: Any) -> None:
+        return None
+
+
+class _Shell(dict):  # type: ignore[type-arg]
+    """Stands for any object: takes what a pickle does to one."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> "_Shell":
+        return super().__new__(cls)
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__()
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def append(self, item: Any) -> None:
+        pass
+
+    def extend(self, items: Any) -> None:
+        pass
+
+    def add(self, item: Any) -> None:
+        pass

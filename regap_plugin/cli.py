@@ -3,7 +3,9 @@
     regap train llava/train/train.py --regap_weight 0.5 ...
     torchrun --nproc_per_node 8 -m regap_plugin train llava/train/train_mem.py --regap_weight 0.5
     regap doctor
+    regap doctor --config train_configs/minigpt4_stage1_pretrain.yaml
     regap inspect checkpoints/llava-v1.5-7b-pretrain
+    regap inspect output/minigpt4_stage1_pretrain/20260101120/checkpoint_3.pth
 
 Exit codes: 0 done, 1 something is missing or wrong (a message says what), 2 bad usage.
 """
@@ -42,6 +44,11 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("args", nargs="*", metavar="ARGS", help="the script's own arguments")
 
     doctor = commands.add_parser("doctor", help="what is installed, whether activation works here")
+    doctor.add_argument(
+        "--config",
+        metavar="YAML",
+        help="a configuration file that asks for ReGap: whether its training would be regularised",
+    )
     doctor.add_argument("--json", action="store_true", help="print JSON")
     doctor.set_defaults(run=_doctor)
 
@@ -53,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     deactivate.set_defaults(run=_deactivate)
 
     inspect = commands.add_parser("inspect", help="whether and how a checkpoint was regularised")
-    inspect.add_argument("checkpoint", metavar="CHECKPOINT", help="the directory saved to")
+    inspect.add_argument(
+        "checkpoint", metavar="CHECKPOINT", help="the directory or the file saved to"
+    )
     inspect.add_argument("--json", action="store_true", help="print JSON")
     inspect.set_defaults(run=_inspect)
 
@@ -96,9 +105,10 @@ def _train(command: List[str]) -> int:
 def _doctor(options: argparse.Namespace) -> int:
     from regap_plugin.doctor import examine, render
 
-    found = examine()
+    found = examine(options.config)
     print(json.dumps(found, indent=2) if options.json else render(found))
-    return 0 if found["activation"]["works"] else 1
+    works = found["activation"]["works"] and found.get("config", {"works": True})["works"]
+    return 0 if works else 1
 
 
 def _activate(_: argparse.Namespace) -> int:

@@ -1,13 +1,16 @@
 """`regap doctor`: what is installed, whether activation works here, and what to do."""
 
+import os
 import platform
 import subprocess
 import sys
 import sysconfig
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Iterator, List, Optional
 
 from regap_plugin import __version__, activation
+from regap_plugin.config import ReGapConfig
 from regap_plugin.errors import ReGapError
 
 _LIBRARIES = ("torch", "transformers", "pluggy", "accelerate", "deepspeed", "peft", "bitsandbytes")
@@ -17,15 +20,20 @@ _PROBE = (
 )
 
 
-def examine() -> Dict[str, Any]:
+def examine(config: Optional[str] = None) -> Dict[str, Any]:
     """Look at this environment; imports no upstream, starts two interpreters.
+
+    Args:
+        config: a configuration file of an upstream that takes one (MiniGPT-4's `--cfg-path`).
 
     Returns:
         JSON values: `python`, `libraries`, `upstreams`, `activation` and `advice`, a list of what
-        to do, empty if all is well.
+        to do, empty if all is well. With a `config` also that: `path`, `settings` (all of them, or
+        None where it asks for no ReGap or asks wrongly) and `works`.
     """
     advice: List[str] = []
-    upstreams = _upstreams(advice)
+    with _this_folder_on_path():  # as for `python train.py` in an upstream's checkout
+        upstreams = _upstreams(advice)
     state: Dict[str, Any] = {
         "regap_plugin": __version__,
         "python": platform.python_version(),
@@ -41,6 +49,8 @@ def examine() -> Dict[str, Any]:
             "No upstream can be imported here: `pip install` one of "
             f"{', '.join(upstreams)} or put its checkout on PYTHONPATH."
         )
+    if config is not None:
+        state["config"] = _config(config, advice)
     return {**state, "advice": advice}
 
 
@@ -62,7 +72,14 @@ def render(found: Dict[str, Any]) -> str:
     lines.append("Activation")
     lines.append(f"  .pth file     {', '.join(active['files']) or 'none'}")
     lines.append(f"  works         {'yes' if active['works'] else 'NO'}")
-    lines.append("To do" if found["advice"] else "Nothing to do: add --regap_weight to train.py.")
+    config = found.get("config")
+    if config is not None:
+        lines.append(f"Configuration {config['path']}")
+        settings = config["settings"]
+        lines += [f"  {name:14}{value}" for name, value in (settings or {}).items()]
+        lines.append(f"  {'trained with the gap loss' if config['works'] else 'NOT REGULARISED'}")
+    done = "Nothing to do" if config else "Nothing to do: add --regap_weight to train.py."
+    lines.append("To do" if found["advice"] else done)
     lines += [f"  - {line}" for line in found["advice"]]
     return "\n".join(lines)
 
@@ -93,6 +110,33 @@ def _upstreams(advice: List[str]) -> Dict[str, Any]:
                 "not fit."
             )
     return found
+
+
+def _config(path: str, advice: List[str]) -> Dict[str, Any]:
+    state: Dict[str, Any] = {"path": path, "settings": None, "works": False}
+    try:
+        from regap_plugin.plugins import load_plugins
+
+        plugins = load_plugins()
+        for name in plugins.upstream_names:
+            settings = plugins.upstream(name).settings_in_file(path)
+            if settings is not None:
+                config = ReGapConfig.from_mapping(settings)
+                plugins.loss(config.loss)
+                state["settings"] = config.to_dict()
+                break
+        else:
+            advice.append(
+                f"{path}: asks for no ReGap, and would train without. Add `regap: {{weight: 0.5}}` "
+                "under `run`."
+            )
+            return state
+    except (ImportError, ReGapError, ValueError) as error:
+        advice.append(f"{path}: would not train. {error}")
+        return state
+    armed = _probe(["--cfg-path", path])
+    state["works"] = armed is not None and armed[:1] == ["True"] and name in armed
+    return state
 
 
 def _activation(advice: List[str]) -> Dict[str, Any]:
@@ -126,11 +170,23 @@ def _probe(arguments: List[str]) -> Optional[List[str]]:
     return done.stdout.split() if done.returncode == 0 else None
 
 
+@contextmanager
+def _this_folder_on_path() -> Iterator[None]:
+    path = list(sys.path)
+    sys.path.append(os.getcwd())
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+
+
 def _can_find(name: str) -> bool:
     from importlib.util import find_spec
 
     try:
-        return find_spec(name) is not None
+        spec = find_spec(name)
+        # A folder of that name without code in it has no origin.
+        return spec is not None and spec.origin is not None
     except (ImportError, ValueError):
         return False
 

@@ -3,15 +3,17 @@
 Standard library only: what the script imports first stays upstream's choice.
 """
 
+import itertools
 import os
 import runpy
 import sys
-from typing import List, Sequence
+from typing import List, Sequence, Tuple
 
 from regap_plugin import activation
 from regap_plugin.errors import InactiveRegularizerError
 
 _WEIGHT_FLAG = "--regap_weight"
+_CONFIG_FLAG, _OPTIONS_FLAG = "--cfg-path", "--options"  # MiniGPT-4's
 
 
 def train(command: Sequence[str]) -> None:
@@ -23,7 +25,7 @@ def train(command: Sequence[str]) -> None:
     Raises:
         ValueError: no script, or one that does not exist.
         InactiveRegularizerError: the script ended well with `--regap_weight` on its command line,
-            but no patched upstream took it.
+            or with a configuration that asks for ReGap, but no patched upstream took it.
     """
     is_module = command[:1] == ["-m"]
     target: List[str] = list(command[1:] if is_module else command)
@@ -37,6 +39,7 @@ def train(command: Sequence[str]) -> None:
             f"regap train: expected a training script, found no file {target[0]!r}. Pass the "
             "script first, then its own arguments."
         )
+    arguments = target[1:]
     activation.arm()
     sys.argv[:] = target
     try:
@@ -50,17 +53,43 @@ def train(command: Sequence[str]) -> None:
     except SystemExit as stop:
         if stop.code not in (None, 0):  # `sys.exit(main())` is how many scripts end well
             raise
-    if any(argument.startswith(_WEIGHT_FLAG) for argument in target[1:]):
-        _require_a_run()
+    _require_a_run(arguments)
 
 
-def _require_a_run() -> None:
+def _require_a_run(arguments: Sequence[str]) -> None:
+    if any(argument.startswith(_WEIGHT_FLAG) for argument in arguments):
+        asked = _WEIGHT_FLAG
+    elif any(argument.startswith(_CONFIG_FLAG) for argument in arguments):
+        asked = _CONFIG_FLAG
+    else:
+        return
     from regap_plugin.plugins import load_plugins
 
     plugins = load_plugins()
-    if not any(getattr(plugins.upstream(name), "run", None) for name in plugins.upstream_names):
-        raise InactiveRegularizerError(
-            f"{_WEIGHT_FLAG}: expected a script that trains one of "
-            f"{', '.join(plugins.upstream_names) or 'no installed upstream'}, found one that ended "
-            "without. Nothing was regularised: see `regap doctor`."
-        )
+    upstreams = [plugins.upstream(name) for name in plugins.upstream_names]
+    if any(getattr(upstream, "run", None) for upstream in upstreams):
+        return
+    if asked == _CONFIG_FLAG:
+        path, options = _configuration(arguments)
+        if all(upstream.settings_in_file(path, options) is None for upstream in upstreams):
+            return
+        asked = path
+    raise InactiveRegularizerError(
+        f"{asked}: expected a script that trains one of "
+        f"{', '.join(plugins.upstream_names) or 'no installed upstream'}, found one that ended "
+        "without. Nothing was regularised: see `regap doctor`."
+    )
+
+
+def _configuration(arguments: Sequence[str]) -> Tuple[str, List[str]]:
+    """The file behind `--cfg-path`, and the words behind `--options`."""
+    path, options = "", []
+    for index, argument in enumerate(arguments):
+        following = arguments[index + 1 :]
+        if argument.startswith(f"{_CONFIG_FLAG}="):
+            path = argument.partition("=")[2]
+        elif argument == _CONFIG_FLAG:
+            path = "".join(following[:1])
+        elif argument == _OPTIONS_FLAG:
+            options = list(itertools.takewhile(lambda word: word[:2] != "--", following))
+    return path, options

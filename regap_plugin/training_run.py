@@ -59,6 +59,11 @@ class TrainingRun:
         self._pending: List[Dict[str, Tensor]] = []
         self._unlogged: List[Record] = []
 
+    @property
+    def micro_batches(self) -> int:
+        """Micro-batches with an image and text so far, over all ranks and closed steps."""
+        return self._micro_batches
+
     def close(self) -> None:
         """Take the built-in term out of the plugins again."""
         if self._plugins.manager.has_plugin(_REGULARIZER):

@@ -2,9 +2,11 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 
@@ -61,6 +63,24 @@ class Upstream(ABC):
             model: upstream's model.
             batch: the model's own inputs, as its collator makes them.
         """
+
+    def settings_in_file(
+        self, path: "Union[str, Path]", options: Sequence[str] = ()
+    ) -> Optional[Dict[str, Any]]:
+        """What a configuration file of this codebase asks of ReGap, without importing it.
+
+        Args:
+            path: the file.
+            options: what its command line puts over the file, in its own form.
+
+        Returns:
+            The settings by name, unchecked; None if it asks for none, or if this codebase takes
+            flags instead of a file.
+
+        Raises:
+            ValueError: the file cannot be read, or asks in the wrong place.
+        """
+        return None
 
     def versions(self) -> Dict[str, str]:
         """Installed version by distribution name; empty if it was not installed by a package."""

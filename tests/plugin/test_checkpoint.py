@@ -1,7 +1,12 @@
 """What a checkpoint says of its regularisation, and what happens when it says it badly."""
 
 import json
+import os
+import pickle
 import stat
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -95,11 +100,79 @@ def test_a_checkpoint_without_a_record_has_none(tmp_path: Path, config: str) -> 
 
 
 def test_a_record_of_nowhere_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="expected a checkpoint directory, found nothing"):
+    with pytest.raises(ValueError, match="expected a checkpoint, found nothing"):
         find_record(tmp_path / "nowhere")
-    (tmp_path / "model.bin").write_bytes(b"")
-    with pytest.raises(ValueError, match="expected a checkpoint directory, found a file"):
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"PK"])
+def test_a_file_that_torch_did_not_write_is_an_error(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=r"model\.bin: expected a file that torch\.save wrote"):
         find_record(tmp_path / "model.bin")
+    with zipfile.ZipFile(tmp_path / "model.bin", "w") as archive:
+        archive.writestr("model/data.pkl", content)
+    with pytest.raises(ValueError, match=r"model\.bin: expected a file that torch\.save wrote"):
+        find_record(tmp_path / "model.bin")
+
+
+class _Malicious:
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.path,)
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+
+def _write_as_torch_does(path: Path, content: Any) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("checkpoint_0/data.pkl", pickle.dumps(content, protocol=2))
+
+
+def test_a_record_in_a_file_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "checkpoint_0.pth"
+    record = {"alpha": 1.0 / 3.0, "config": {"weight": 0.5, "alpha": None}}
+    _write_as_torch_does(path, {"model": {}, "config": {"run": {}, CONFIG_KEY: record}})
+    assert find_record(path) == {"source": "config in checkpoint_0.pth", **record}
+    for content in ({"config": {"run": {}}}, {"config": None}, {"model": {}}, [1, 2]):
+        _write_as_torch_does(path, content)
+        assert find_record(path) is None
+
+
+def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
+    path, folder = tmp_path / "checkpoint_0.pth", tmp_path / "made"
+    config = {CONFIG_KEY: {"alpha": 2.0}, "other": _Malicious(folder)}
+    _write_as_torch_does(path, {"model": _Malicious(folder), "config": config})
+    assert find_record(path) == {"source": "config in checkpoint_0.pth", "alpha": 2.0}
+    assert not folder.exists()
+
+
+def test_a_file_of_torch_is_read_without_torch(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="pip install torch")
+    layer = torch.nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    layer(torch.ones(1, 2)).sum().backward()
+    optimizer.step()
+    path = tmp_path / "checkpoint_0.pth"
+    content = {
+        "model": layer.state_dict(),
+        "parameter": layer.weight,
+        "half": torch.ones(2, dtype=torch.float16),
+        "optimizer": optimizer.state_dict(),
+        "whole": layer,  # what a weights_only load would refuse
+        "dtype": torch.bfloat16,
+        "set": {1, 2},
+        "config": {CONFIG_KEY: {"alpha": 2.0}},
+    }
+    torch.save(content, path)
+    code = (
+        "import json, sys; from regap_plugin.checkpoint import find_record; "
+        "print(json.dumps(find_record(sys.argv[1]))); assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {"source": "config in checkpoint_0.pth", "alpha": 2.0}
 
 
 def test_a_damaged_record_is_an_error(tmp_path: Path) -> None:

@@ -6,12 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence
 
 import pytest
 
 from regap_plugin import __version__, activation, cli, doctor, launcher
 from regap_plugin.checkpoint import write_state
+from regap_plugin.config import DEFAULT_LOSS, unknown_name
 from regap_plugin.errors import InactiveRegularizerError, ReGapError
 
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -133,7 +134,7 @@ def test_inspect_of_nowhere_exits_with_a_message(tmp_path: Path, capsys: Capture
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("regap: ")
-    assert "expected a checkpoint directory, found nothing" in captured.err
+    assert "expected a checkpoint, found nothing" in captured.err
 
 
 @pytest.mark.parametrize(
@@ -243,6 +244,11 @@ class _Plugins:
         self.upstream_names = [upstream.name]
         self.upstream = lambda name: upstream
 
+    def loss(self, name: str) -> object:
+        if name != DEFAULT_LOSS:
+            raise ValueError(unknown_name("gap loss", name, [DEFAULT_LOSS]))
+        return object()
+
 
 @pytest.fixture
 def only_upstream(
@@ -325,6 +331,92 @@ def test_doctor_reports_what_is_here(
     }
     assert found["activation"]["works"] is True
     assert any("No upstream can be imported here" in advice for advice in found["advice"])
+
+
+def test_doctor_sees_a_checkout_in_this_folder(
+    monkeypatch: pytest.MonkeyPatch, only_upstream: Any, tmp_path: Path
+) -> None:
+    _probes(monkeypatch, ["True"], ["False"])
+    monkeypatch.chdir(tmp_path)
+    path = list(sys.path)
+    (tmp_path / "fakeupstream").mkdir()
+    assert not doctor.examine()["upstreams"]["fakeupstream"]["importable"]
+    (tmp_path / "fakeupstream" / "__init__.py").write_text("raise ValueError('imported')")
+    importlib.invalidate_caches()
+    assert doctor.examine()["upstreams"]["fakeupstream"]["importable"]
+    assert sys.path == path
+
+
+WANTED = {"weight": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("settings", "armed", "code", "words"),
+    [
+        (WANTED, ["True", "fakeupstream"], 0, "trained with the gap loss"),
+        (WANTED, ["True"], 1, "NOT REGULARISED"),
+        (WANTED, ["False", "fakeupstream"], 1, "NOT REGULARISED"),
+        (WANTED, None, 1, "NOT REGULARISED"),
+        (None, ["True", "fakeupstream"], 1, "asks for no ReGap, and would train without"),
+        ({"wieght": 1}, ["True", "fakeupstream"], 1, "Did you mean 'weight'?"),
+        ({"weight": 1, "loss": "pairwise_l3"}, ["True", "fakeupstream"], 1, "'pairwise_l2'?"),
+    ],
+)
+def test_doctor_says_what_a_configuration_would_do(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Captured,
+    only_upstream: Any,
+    settings: Any,
+    armed: Optional[List[str]],
+    code: int,
+    words: str,
+) -> None:
+    monkeypatch.setattr(
+        only_upstream, "settings_in_file", lambda path, options=(): settings, raising=False
+    )
+    monkeypatch.setattr(
+        doctor, "_probe", lambda given: armed if "--cfg-path" in given else ["True"]
+    )
+    assert cli.main(["doctor", "--config", "x.yaml"]) == code
+    out = capsys.readouterr().out
+    assert words in out
+    assert "Configuration x.yaml" in out
+    assert ("loss          pairwise_l2\n" in out) == (settings is WANTED)
+    assert cli.main(["doctor", "--config", "x.yaml", "--json"]) == code
+    assert json.loads(capsys.readouterr().out)["config"]["works"] == (code == 0)
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "options"),
+    [
+        (["--cfg-path", "x.yaml"], "x.yaml", []),
+        (["--cfg-path=x.yaml", "--options", "a=1", "b=2", "--more"], "x.yaml", ["a=1", "b=2"]),
+        (["--options", "a", "1", "--cfg-path", "x.yaml"], "x.yaml", ["a", "1"]),
+    ],
+)
+def test_a_configuration_that_nothing_took_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    only_upstream: Any,
+    words: List[str],
+    path: str,
+    options: List[str],
+) -> None:
+    asked: List[Any] = []
+
+    def settings_in_file(path: str, options: Sequence[str] = ()) -> Any:
+        asked.append((path, options))
+        return WANTED if len(asked) == 1 else None
+
+    monkeypatch.setattr(only_upstream, "settings_in_file", settings_in_file, raising=False)
+    script = _write_script(tmp_path, "")
+    with pytest.raises(InactiveRegularizerError, match=r"^x\.yaml: expected a script that trains"):
+        launcher.train([str(script), *words])
+    assert asked == [(path, options)]
+    launcher.train([str(script), *words])
+    only_upstream.run = object()
+    launcher.train([str(script), *words])
+    assert len(asked) == 2, "where a run was, there is nothing to ask"
 
 
 @pytest.mark.parametrize(
