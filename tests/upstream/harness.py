@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +16,7 @@ from upstream.share4v_source import SOURCE as SHARE4V_SOURCE
 DRIVER = Path(__file__).with_name("driver.py")
 TIMEOUT_SECONDS = 300
 STEPS = 6
-CPU_FLAGS = {"llava": "use_cpu", "share4v": "no_cuda"}  # transformers 4.31 has only the older name
+CPU_FLAG = "no_cuda"  # transformers 4.31 has only this name, 4.37 has both
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def stage_flags(stage: int, package: str = "llava") -> Dict[str, str]:
         "mm_vision_select_layer": "-2",
         "mm_use_im_start_end": "False",
         "mm_use_im_patch_token": "False",
-        CPU_FLAGS[package]: "True",
+        CPU_FLAG: "True",
         "max_steps": str(STEPS),
         "per_device_train_batch_size": "4",
         "learning_rate": "1e-3",
@@ -165,13 +164,13 @@ def train(
     if flags["mm_projector_type"] == "linear":
         del flags["pretrain_mm_mlp_adapter"]  # drawn by upstream, under the driver's seed
     if case.device != "cpu":
-        del flags[CPU_FLAGS[case.package]]
+        del flags[CPU_FLAG]
     if case.zero:
         config = workspace.folder / f"zero{case.zero['zero_optimization']['stage']}.json"
         config.write_text(json.dumps(case.zero))
         flags["deepspeed"] = config.name
         # accelerate would leave DeepSpeed out; without a GPU it is the CPU anyway
-        del flags[CPU_FLAGS[case.package]]
+        del flags[CPU_FLAG]
     arguments = [word for flag, value in flags.items() for word in (f"--{flag}", value)]
     script = script_path(case.script, case.package)
     command = [*_launch(case, plain), str(script), *arguments, *regap]
@@ -227,7 +226,7 @@ def _environment(case: Case, record: Path) -> Dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         **({"CUDA_VISIBLE_DEVICES": ""} if case.device == "cpu" else {}),
         "REGAP_TEST_SITE": os.pathsep.join(
-            dict.fromkeys([sysconfig.get_path("purelib"), sysconfig.get_path("platlib")])
+            path for path in dict.fromkeys(sys.path) if path.endswith("site-packages")
         ),
         "REGAP_TEST_DRIVER": json.dumps({"record": str(record), **case.options}),
         **case.environment,
