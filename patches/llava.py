@@ -2,8 +2,8 @@
 
 Read from llava 1.2.2.post1 and 1.1.1: `llava/model/llava_arch.py`, `llava/train/train.py` and
 `llava/model/language_model/`. 1.1 has neither `position_ids` nor `image_sizes`. `llava_mpt` is left
-out: in 1.2 its forward calls `prepare_inputs_labels_for_multimodal` with too few arguments and fails
-without any patch.
+out: in 1.2 its forward calls `prepare_inputs_labels_for_multimodal` with too few arguments and
+fails without any patch.
 """
 
 from typing import Any, Callable
