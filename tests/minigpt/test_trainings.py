@@ -58,7 +58,6 @@ def test_off_is_upstream_and_on_is_not(
             for name in (
                 "stage 2, Q-Former",
                 "v2, LoRA, text-only batches between",
-                "v2, context cut",
             )
         ),
     ],

@@ -51,6 +51,9 @@ def main() -> None:
     if options.get("deepspeed"):
         import deepspeed
 
+        # Else it compiles a shared-memory collective, for minutes, and waits for ever where an
+        # interrupted build has left its lock.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
         deepspeed.init_distributed("gloo")
         if not torch.cuda.is_available():
             torch.cuda.synchronize = lambda device=None: None  # upstream calls it before it saves
