@@ -4,7 +4,7 @@ import abc
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterable, Mapping, Optional, Sequence
 
-from regap_benchmarks.stored_answers import (
+from regap_benchmarks.official.stored_answers import (
     REFUSED,
     StoredAnswers,
     as_official,
@@ -13,8 +13,8 @@ from regap_benchmarks.stored_answers import (
 
 if TYPE_CHECKING:
     from regap_benchmarks.judges.judge import Judge
+    from regap_benchmarks.official.set_facts import SetFacts
     from regap_benchmarks.records import Json, Judgement, Response, RunHeader, Sample
-    from regap_benchmarks.set_facts import SetFacts
 
 
 class Benchmark(abc.ABC):

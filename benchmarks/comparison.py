@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.comparable import ALLOWED, JudgedRun, check_comparable, judge_of
-from regap_benchmarks.equivalence import Equivalence, Margins, adjust, equivalence
 from regap_benchmarks.estimation import ALL, strict_value
-from regap_benchmarks.group_difference import (
+from regap_benchmarks.metrics import Metric
+from regap_benchmarks.records import SCORED, Cell, Judgement
+from regap_benchmarks.statistics.equivalence import Equivalence, Margins, adjust, equivalence
+from regap_benchmarks.statistics.group_difference import (
     GroupDifference,
     group_difference,
     value_of_each_run,
 )
-from regap_benchmarks.metric_statistics import ALL_OF_REQUEST, MEAN
-from regap_benchmarks.metrics import Metric
-from regap_benchmarks.records import SCORED, Cell, Judgement
-from regap_benchmarks.statistic_difference import Answers
-from regap_benchmarks.statistics import holm
+from regap_benchmarks.statistics.intervals import holm
+from regap_benchmarks.statistics.metric_statistics import ALL_OF_REQUEST, MEAN
+from regap_benchmarks.statistics.statistic_difference import Answers
 
 if TYPE_CHECKING:
     import numpy as np

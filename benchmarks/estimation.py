@@ -10,13 +10,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Set, Tuple
 
-from regap_benchmarks.metric_statistics import (
-    ALL_OF_REQUEST,
-    MEAN,
-    Groups,
-    least_of_requests,
-    statistic,
-)
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.records import (
     EMPTY,
@@ -28,7 +21,14 @@ from regap_benchmarks.records import (
     Judgement,
     RunHeader,
 )
-from regap_benchmarks.statistics import Interval, mean_interval, statistic_interval
+from regap_benchmarks.statistics.intervals import Interval, mean_interval, statistic_interval
+from regap_benchmarks.statistics.metric_statistics import (
+    ALL_OF_REQUEST,
+    MEAN,
+    Groups,
+    least_of_requests,
+    statistic,
+)
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,7 +13,7 @@ from typing import IO, TYPE_CHECKING, Callable, Dict, Mapping, Optional, Tuple, 
 
 from regap_benchmarks import figstep_picture
 from regap_benchmarks.miniature.pictures import draw_picture
-from regap_benchmarks.picture_tables import TableError, picture_in_parquet, picture_in_tsv
+from regap_benchmarks.official.picture_tables import TableError, picture_in_parquet, picture_in_tsv
 from regap_benchmarks.records import NO_PICTURE, Json, Picture, Sample
 from regap_plugin.config import unknown_name
 

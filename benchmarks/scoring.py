@@ -10,7 +10,8 @@ from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.judges.judge import Judge, Verdict
 from regap_benchmarks.judging import judge_batch
 from regap_benchmarks.metrics import Metric, judge_header, metrics_of
-from regap_benchmarks.official_files import repeated
+from regap_benchmarks.official.files import repeated
+from regap_benchmarks.official.stored_answers import REFUSED, StoredAnswer, StoredAnswers
 from regap_benchmarks.records import (
     EMPTY,
     FAILED,
@@ -25,7 +26,6 @@ from regap_benchmarks.records import (
     read_run,
 )
 from regap_benchmarks.run_plan import header_for
-from regap_benchmarks.stored_answers import REFUSED, StoredAnswer, StoredAnswers
 
 # The key of the official numbers where each question has what its set gives it, a picture or none.
 AS_GIVEN = "as given"

@@ -40,8 +40,8 @@ def add(commands: Commands) -> None:
 
 def _agreement(arguments: argparse.Namespace) -> int:
     try:
-        from regap_benchmarks.agreement import agreement
         from regap_benchmarks.report.tables import agreement_table, text
+        from regap_benchmarks.statistics.agreement import agreement
 
         found = RunFolder(arguments.folder).read_judgements()
         wanted = names(arguments.judge)

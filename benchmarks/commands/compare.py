@@ -18,9 +18,9 @@ from regap_benchmarks.commands.command import (
 from regap_benchmarks.commands.interval_arguments import add_intervals
 from regap_benchmarks.commands.model_arguments import names
 from regap_benchmarks.comparable import ALLOWED, JudgedRun
-from regap_benchmarks.equivalence import margins
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.run_folder import RunFolder
+from regap_benchmarks.statistics.equivalence import margins
 
 _RESAMPLES = 10_000
 

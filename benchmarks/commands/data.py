@@ -85,7 +85,7 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _say_checked(named: List[Benchmark], data: Path) -> int:
-    from regap_benchmarks.official_check import check_files
+    from regap_benchmarks.official.check import check_files
 
     problems = False
     for task in named:
@@ -105,7 +105,7 @@ def _say_checked(named: List[Benchmark], data: Path) -> int:
 
 
 def _fetch(arguments: argparse.Namespace) -> int:
-    from regap_benchmarks.official_fetch import FetchError, fetch_files
+    from regap_benchmarks.official.fetch import FetchError, fetch_files
 
     named = _named(arguments)
     if not named:

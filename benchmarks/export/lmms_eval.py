@@ -13,9 +13,9 @@ from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.decoding import Decoding
 from regap_benchmarks.export.lmms_eval_task import GAPS
 from regap_benchmarks.judges.judge import Judge
-from regap_benchmarks.metric_statistics import MEAN
 from regap_benchmarks.records import Sample, to_line
 from regap_benchmarks.run_plan import plan_samples
+from regap_benchmarks.statistics.metric_statistics import MEAN
 
 PACKAGE = "regap_lmms_eval_tasks"
 _UTILS = '''"""What lmms-eval calls; regap-plugin, which has it, must be installed here."""

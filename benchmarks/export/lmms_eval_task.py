@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence
 
 from regap_benchmarks.judges.judge import Judge
 from regap_benchmarks.judging import judge_batch
-from regap_benchmarks.metric_statistics import MEAN, Groups, statistic
 from regap_benchmarks.pictures import render
 from regap_benchmarks.plugins import load_plugins
 from regap_benchmarks.records import (
@@ -24,6 +23,7 @@ from regap_benchmarks.records import (
     Sample,
     from_line,
 )
+from regap_benchmarks.statistics.metric_statistics import MEAN, Groups, statistic
 
 if TYPE_CHECKING:
     from PIL.Image import Image

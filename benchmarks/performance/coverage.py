@@ -13,10 +13,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Dict, List, Optional, Sequence
 
-from regap_benchmarks.crossed_difference import (
-    crossed_difference,
-    hierarchical_bootstrap_interval,
-)
 from regap_benchmarks.performance.measurement import (
     FAILED,
     INTERRUPTED,
@@ -26,13 +22,17 @@ from regap_benchmarks.performance.measurement import (
     table,
     write_result,
 )
-from regap_benchmarks.permutation import permute_answers, permute_runs
-from regap_benchmarks.statistics import (
+from regap_benchmarks.statistics.crossed_difference import (
+    crossed_difference,
+    hierarchical_bootstrap_interval,
+)
+from regap_benchmarks.statistics.intervals import (
     Interval,
     cluster_bootstrap_interval,
     clustered_wilson_interval,
     wilson_interval,
 )
+from regap_benchmarks.statistics.permutation import permute_answers, permute_runs
 
 if TYPE_CHECKING:
     import numpy as np

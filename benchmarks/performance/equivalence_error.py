@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Dict, List, NamedTuple, Tuple
 
-from regap_benchmarks.crossed_difference import crossed_difference
-from regap_benchmarks.equivalence import equivalence
+from regap_benchmarks.statistics.crossed_difference import crossed_difference
+from regap_benchmarks.statistics.equivalence import equivalence
 
 if TYPE_CHECKING:
     import numpy as np

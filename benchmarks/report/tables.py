@@ -7,10 +7,10 @@ the arrow of its better direction, as in lm-eval's tables. LaTeX needs the packa
 from dataclasses import dataclass
 from typing import Callable, Iterable, List, Optional, Sequence, Tuple, Union
 
-from regap_benchmarks.agreement import Agreement, Coefficient
 from regap_benchmarks.comparison import Comparison
 from regap_benchmarks.estimation import ALL
 from regap_benchmarks.records import Estimate
+from regap_benchmarks.statistics.agreement import Agreement, Coefficient
 
 ARROWS = {True: "↑", False: "↓", None: ""}
 NOT_AVAILABLE = "n/a"

@@ -10,7 +10,7 @@ from typing import Callable, Iterator, List, Optional, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.figstep_picture import PROMPT as FIGSTEP_PROMPT
-from regap_benchmarks.file_entries import (
+from regap_benchmarks.official.file_entries import (
     AGAIN,
     Entry,
     OfficialFileError,
@@ -18,9 +18,9 @@ from regap_benchmarks.file_entries import (
     each_once,
     read_csv,
 )
+from regap_benchmarks.official.set_facts import VERIFIED, Count, Origin, RemoteFile, SetFacts
 from regap_benchmarks.records import Picture, Sample
 from regap_benchmarks.safety.official_set import OfficialSafetySet
-from regap_benchmarks.set_facts import VERIFIED, Count, Origin, RemoteFile, SetFacts
 
 CATEGORIES = (
     "Illegal Activity",

@@ -7,11 +7,18 @@ from pathlib import Path
 from typing import Callable, Iterator, List, Optional, Sequence, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
-from regap_benchmarks.file_entries import Entry, SetFolder, each_once, read_json
-from regap_benchmarks.parquet_files import parquet_picture, read_parquet
+from regap_benchmarks.official.file_entries import Entry, SetFolder, each_once, read_json
+from regap_benchmarks.official.parquet_files import parquet_picture, read_parquet
+from regap_benchmarks.official.set_facts import (
+    THIRD_PARTIES,
+    VERIFIED,
+    Count,
+    HubFiles,
+    Origin,
+    SetFacts,
+)
 from regap_benchmarks.records import Picture, Sample
 from regap_benchmarks.safety.official_set import OfficialSafetySet
-from regap_benchmarks.set_facts import THIRD_PARTIES, VERIFIED, Count, HubFiles, Origin, SetFacts
 
 SCENARIOS = ("Animal", "Financial", "Privacy", "Self-Harm", "Violence")
 STEPS = tuple(range(6))

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Callable, Iterator, Mapping, Optional
 
 from regap_benchmarks.benchmark import Benchmark
-from regap_benchmarks.file_entries import Entry, SetFolder, each_once, read_csv
+from regap_benchmarks.official.file_entries import Entry, SetFolder, each_once, read_csv
+from regap_benchmarks.official.set_facts import VERIFIED, Count, Origin, RemoteFile, SetFacts
 from regap_benchmarks.records import Json, Picture, Sample
 from regap_benchmarks.safety.official_set import OfficialSafetySet
-from regap_benchmarks.set_facts import VERIFIED, Count, Origin, RemoteFile, SetFacts
 
 KINDS = ("standard", "contextual", "copyright")
 MULTIMODAL = "multimodal"

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Mapping, Optional, Set, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
-from regap_benchmarks.file_entries import AGAIN, Entry, SetFolder, each_once, read_json
-from regap_benchmarks.parquet_files import parquet_picture, read_parquet
-from regap_benchmarks.records import Picture, Sample
-from regap_benchmarks.safety.official_set import OfficialSafetySet
-from regap_benchmarks.set_facts import (
+from regap_benchmarks.official.file_entries import AGAIN, Entry, SetFolder, each_once, read_json
+from regap_benchmarks.official.parquet_files import parquet_picture, read_parquet
+from regap_benchmarks.official.set_facts import (
     THIRD_PARTIES,
     UNVERIFIED,
     Count,
@@ -22,6 +20,8 @@ from regap_benchmarks.set_facts import (
     RemoteFile,
     SetFacts,
 )
+from regap_benchmarks.records import Picture, Sample
+from regap_benchmarks.safety.official_set import OfficialSafetySet
 
 SCENARIOS: Mapping[str, int] = {
     "01-Illegal_Activitiy": 97,

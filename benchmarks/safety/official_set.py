@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Optional
 
 from regap_benchmarks.benchmark import Benchmark
-from regap_benchmarks.file_entries import SetFolder
-from regap_benchmarks.set_facts import SetFacts
+from regap_benchmarks.official.file_entries import SetFolder
+from regap_benchmarks.official.set_facts import SetFacts
 
 
 class OfficialSafetySet(Benchmark):

@@ -4,10 +4,17 @@ from pathlib import Path
 from typing import Callable, Iterator, Mapping, Optional, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
-from regap_benchmarks.file_entries import Entry, SetFolder, each_once, read_json
+from regap_benchmarks.official.file_entries import Entry, SetFolder, each_once, read_json
+from regap_benchmarks.official.set_facts import (
+    VERIFIED,
+    Count,
+    HubFiles,
+    Origin,
+    RemoteFile,
+    SetFacts,
+)
 from regap_benchmarks.records import Json, Sample
 from regap_benchmarks.safety.official_set import OfficialSafetySet
-from regap_benchmarks.set_facts import VERIFIED, Count, HubFiles, Origin, RemoteFile, SetFacts
 
 _COMMIT = "a2f85c9"
 _META = ("data/test.json", "test.json")

@@ -13,7 +13,7 @@ from typing import Dict, Iterator, Mapping, Optional, Sequence
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.judges.judge import Judge, Verdict
 from regap_benchmarks.metrics import ACCURACY, Metric
-from regap_benchmarks.official_files import (
+from regap_benchmarks.official.files import (
     first_file,
     folder_of,
     read_json_object,
@@ -21,9 +21,9 @@ from regap_benchmarks.official_files import (
     string,
     with_keys,
 )
+from regap_benchmarks.official.stored_answers import LAST
 from regap_benchmarks.pictures import file_picture
 from regap_benchmarks.records import Json, Judgement, Response, RunHeader, Sample
-from regap_benchmarks.stored_answers import LAST
 from regap_benchmarks.utility.vqa_parquet import gqa_rows
 from regap_benchmarks.utility.vqa_scorer import (
     SHORT_ANSWER,

@@ -7,8 +7,8 @@ same. Needs pyarrow, of the extra `tables`.
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
-from regap_benchmarks.official_files import relative
-from regap_benchmarks.picture_tables import read_parquet
+from regap_benchmarks.official.files import relative
+from regap_benchmarks.official.picture_tables import read_parquet
 from regap_benchmarks.pictures import parquet_picture
 from regap_benchmarks.records import Picture
 

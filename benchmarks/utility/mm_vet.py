@@ -14,12 +14,19 @@ from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.judges.chat_server import MODEL, ChatServer, server_from_environment
 from regap_benchmarks.judges.judge import Judge, Verdict
 from regap_benchmarks.metrics import Metric
-from regap_benchmarks.official_files import (
+from regap_benchmarks.official.files import (
     first_file,
     folder_of,
     read_json_object,
     relative,
     with_keys,
+)
+from regap_benchmarks.official.stored_answers import (
+    LAST,
+    StoredAnswer,
+    StoredAnswers,
+    as_official,
+    read_llava_answers,
 )
 from regap_benchmarks.pictures import file_picture
 from regap_benchmarks.records import (
@@ -30,13 +37,6 @@ from regap_benchmarks.records import (
     Response,
     RunHeader,
     Sample,
-)
-from regap_benchmarks.stored_answers import (
-    LAST,
-    StoredAnswer,
-    StoredAnswers,
-    as_official,
-    read_llava_answers,
 )
 
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")

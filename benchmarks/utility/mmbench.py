@@ -9,10 +9,16 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.judges.judge import Judge, Verdict
-from regap_benchmarks.metric_statistics import ALL_OF_REQUEST
 from regap_benchmarks.metrics import PARSED_ACCURACY, Metric
-from regap_benchmarks.official_files import first_file, folder_of, relative
-from regap_benchmarks.picture_tables import read_tsv
+from regap_benchmarks.official.files import first_file, folder_of, relative
+from regap_benchmarks.official.picture_tables import read_tsv
+from regap_benchmarks.official.stored_answers import (
+    LAST,
+    StoredAnswer,
+    StoredAnswers,
+    as_official,
+    read_llava_answers,
+)
 from regap_benchmarks.pictures import tsv_picture
 from regap_benchmarks.records import (
     EMPTY,
@@ -25,13 +31,7 @@ from regap_benchmarks.records import (
     RunHeader,
     Sample,
 )
-from regap_benchmarks.stored_answers import (
-    LAST,
-    StoredAnswer,
-    StoredAnswers,
-    as_official,
-    read_llava_answers,
-)
+from regap_benchmarks.statistics.metric_statistics import ALL_OF_REQUEST
 from regap_benchmarks.utility.mmbench_workbook import read_workbook, write_workbook
 
 SUFFIX = "\nAnswer with the option's letter from the given choices directly."

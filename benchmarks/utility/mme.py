@@ -10,15 +10,20 @@ from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.judges.judge import Judge, Verdict
-from regap_benchmarks.metric_statistics import ALL_OF_REQUEST
 from regap_benchmarks.metrics import PARSED_ACCURACY, Metric
-from regap_benchmarks.official_files import (
+from regap_benchmarks.official.files import (
     first_file,
     folder_of,
     read_json_lines,
     relative,
     repeated,
     string,
+)
+from regap_benchmarks.official.stored_answers import (
+    StoredAnswer,
+    StoredAnswers,
+    as_official,
+    read_llava_answers,
 )
 from regap_benchmarks.pictures import file_picture
 from regap_benchmarks.records import (
@@ -31,12 +36,7 @@ from regap_benchmarks.records import (
     RunHeader,
     Sample,
 )
-from regap_benchmarks.stored_answers import (
-    StoredAnswer,
-    StoredAnswers,
-    as_official,
-    read_llava_answers,
-)
+from regap_benchmarks.statistics.metric_statistics import ALL_OF_REQUEST
 from regap_benchmarks.utility.lmms_lab import parquet_files, parquet_rows
 
 PERCEPTION = (

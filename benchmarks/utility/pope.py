@@ -12,12 +12,18 @@ from typing import Dict, Iterator, List, Mapping, Optional, Sequence
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.judges.judge import Judge, Verdict
 from regap_benchmarks.metrics import PARSED_ACCURACY, Metric
-from regap_benchmarks.official_files import (
+from regap_benchmarks.official.files import (
     first_file,
     folder_of,
     read_json_lines,
     relative,
     string,
+)
+from regap_benchmarks.official.stored_answers import (
+    StoredAnswer,
+    StoredAnswers,
+    as_official,
+    read_llava_answers,
 )
 from regap_benchmarks.pictures import file_picture
 from regap_benchmarks.records import (
@@ -29,12 +35,6 @@ from regap_benchmarks.records import (
     Response,
     RunHeader,
     Sample,
-)
-from regap_benchmarks.stored_answers import (
-    StoredAnswer,
-    StoredAnswers,
-    as_official,
-    read_llava_answers,
 )
 from regap_benchmarks.utility.lmms_lab import parquet_files, parquet_rows
 

@@ -13,7 +13,8 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.judges.judge import Judge, Verdict
 from regap_benchmarks.metrics import Metric
-from regap_benchmarks.official_files import first_file, folder_of, read_json_object, with_keys
+from regap_benchmarks.official.files import first_file, folder_of, read_json_object, with_keys
+from regap_benchmarks.official.stored_answers import LAST
 from regap_benchmarks.records import (
     EMPTY,
     SCORED,
@@ -24,7 +25,6 @@ from regap_benchmarks.records import (
     RunHeader,
     Sample,
 )
-from regap_benchmarks.stored_answers import LAST
 from regap_benchmarks.utility.vqa_scorer import answered, question_ids, question_lines
 
 LETTERS = ("A", "B", "C", "D")

@@ -11,14 +11,14 @@ from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.judges.judge import Judge
-from regap_benchmarks.official_files import first_file, folder_of, read_json_object, with_keys
-from regap_benchmarks.records import Json, Judgement, RunHeader, Sample
-from regap_benchmarks.stored_answers import (
+from regap_benchmarks.official.files import first_file, folder_of, read_json_object, with_keys
+from regap_benchmarks.official.stored_answers import (
     StoredAnswer,
     StoredAnswers,
     as_official,
     read_llava_answers,
 )
+from regap_benchmarks.records import Json, Judgement, RunHeader, Sample
 from regap_benchmarks.utility.lmms_lab import parquet_files
 from regap_benchmarks.utility.vqa_answer import ANSWERS, m4c_score
 from regap_benchmarks.utility.vqa_parquet import textvqa_val

@@ -6,8 +6,8 @@ Columns as the tasks of EvolvingLMMs-Lab/lmms-eval 0.7.2 read them; prompts are 
 from pathlib import Path
 from typing import Any, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
-from regap_benchmarks.official_files import relative
-from regap_benchmarks.picture_tables import read_parquet
+from regap_benchmarks.official.files import relative
+from regap_benchmarks.official.picture_tables import read_parquet
 from regap_benchmarks.pictures import parquet_picture
 from regap_benchmarks.records import Picture, Sample
 from regap_benchmarks.utility.lmms_lab import parquet_files, parquet_rows

@@ -5,7 +5,7 @@ from typing import Any, Callable, Dict, Iterator, Mapping, Optional, Sequence, T
 
 from regap_benchmarks.judges.judge import Judge, Verdict
 from regap_benchmarks.metrics import Metric
-from regap_benchmarks.official_files import read_json_lines, relative, string
+from regap_benchmarks.official.files import read_json_lines, relative, string
 from regap_benchmarks.pictures import file_picture
 from regap_benchmarks.records import ERROR, Json, Judgement, Response, Sample
 from regap_benchmarks.utility.vqa_answer import m4c_answer

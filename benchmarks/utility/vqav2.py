@@ -12,7 +12,7 @@ from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.judges.judge import Judge
-from regap_benchmarks.official_files import (
+from regap_benchmarks.official.files import (
     first_file,
     folder_of,
     read_json_lines,
@@ -21,9 +21,9 @@ from regap_benchmarks.official_files import (
     string,
     with_keys,
 )
+from regap_benchmarks.official.stored_answers import LAST
 from regap_benchmarks.pictures import file_picture
 from regap_benchmarks.records import ERROR, Json, Judgement, Response, RunHeader, Sample
-from regap_benchmarks.stored_answers import LAST
 from regap_benchmarks.utility.lmms_lab import parquet_files
 from regap_benchmarks.utility.vqa_answer import m4c_answer, vqa_tool_score
 from regap_benchmarks.utility.vqa_parquet import vqav2_val

@@ -10,10 +10,15 @@ pytest.importorskip("scipy")
 pytest.importorskip("krippendorff")
 np = pytest.importorskip("numpy")
 
-from regap_benchmarks.agreement import Agreement, agreement, cohen_kappa, krippendorff_alpha
 from regap_benchmarks.comparable import JudgedRun
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.records import Cell, Judgement, RunHeader
+from regap_benchmarks.statistics.agreement import (
+    Agreement,
+    agreement,
+    cohen_kappa,
+    krippendorff_alpha,
+)
 
 UNSAFE = Metric("unsafe_rate", "unsafe", False)
 Score = Optional[float]

@@ -6,9 +6,9 @@ import pytest
 from stand_ins import safety_sets as stand_ins
 
 from regap_benchmarks import cli
-from regap_benchmarks.official_check import check_files, sha256_of
+from regap_benchmarks.official.check import check_files, sha256_of
+from regap_benchmarks.official.set_facts import THIRD_PARTIES, VERIFIED, Count
 from regap_benchmarks.plugins import load_plugins
-from regap_benchmarks.set_facts import THIRD_PARTIES, VERIFIED, Count
 
 
 def _task(name):

@@ -13,9 +13,9 @@ import zipfile
 import pytest
 
 from regap_benchmarks import cli
-from regap_benchmarks.official_fetch import LISTING, FetchError, fetch_file, fetch_files, fetch_hub
+from regap_benchmarks.official.fetch import LISTING, FetchError, fetch_file, fetch_files, fetch_hub
+from regap_benchmarks.official.set_facts import HubFiles, Origin, RemoteFile
 from regap_benchmarks.plugins import load_plugins
-from regap_benchmarks.set_facts import HubFiles, Origin, RemoteFile
 
 CONTENT = bytes(range(256)) * 400
 

@@ -12,13 +12,17 @@ np = pytest.importorskip("numpy")
 
 from regap_benchmarks.comparable import JudgedRun
 from regap_benchmarks.comparison import Comparison, compare
-from regap_benchmarks.crossed_difference import crossed_difference, crossed_variance
-from regap_benchmarks.equivalence import Margins, adjust, equivalence, margins
 from regap_benchmarks.metrics import ACCURACY, Metric
 from regap_benchmarks.performance.equivalence_error import Setting, claimed
 from regap_benchmarks.records import SCORED, UNPARSED, Cell, Judgement, RunHeader
 from regap_benchmarks.report.tables import comparison_table, text
-from regap_benchmarks.statistic_difference import Answers, statistic_difference, swap_answers
+from regap_benchmarks.statistics.crossed_difference import crossed_difference, crossed_variance
+from regap_benchmarks.statistics.equivalence import Margins, adjust, equivalence, margins
+from regap_benchmarks.statistics.statistic_difference import (
+    Answers,
+    statistic_difference,
+    swap_answers,
+)
 
 F1 = Metric("f1", "said_yes", True, statistic="f1", official=True)
 ACCURACY_PLUS = Metric("accuracy_plus", "correct", True, statistic="all_of_request")
@@ -235,7 +239,7 @@ def test_the_jackknifes_error_is_that_of_drawing_requests() -> None:
 
 def test_the_permutation_of_one_run_each() -> None:
     """Of a mean it is that of `permute_answers`, up to the draws."""
-    from regap_benchmarks.permutation import permute_answers
+    from regap_benchmarks.statistics.permutation import permute_answers
 
     generator = np.random.default_rng(4)
     values = (generator.random((2, 80)) < [[0.6], [0.75]]).astype(float)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from regap_benchmarks.file_entries import (
+from regap_benchmarks.official.file_entries import (
     OfficialFileError,
     SetFolder,
     each_once,

@@ -7,10 +7,10 @@ pytest.importorskip("scipy", reason="estimates need the extra eval")
 import numpy as np
 
 from regap_benchmarks.estimation import estimate
-from regap_benchmarks.metric_statistics import Groups, statistic
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.records import Cell, Judgement, RunHeader
-from regap_benchmarks.statistics import statistic_interval
+from regap_benchmarks.statistics.intervals import statistic_interval
+from regap_benchmarks.statistics.metric_statistics import Groups, statistic
 
 
 def _groups(requests):

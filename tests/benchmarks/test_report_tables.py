@@ -7,7 +7,6 @@ import pytest
 
 pytest.importorskip("tabulate")
 
-from regap_benchmarks.agreement import Agreement, Coefficient
 from regap_benchmarks.comparison import Comparison, GroupMean
 from regap_benchmarks.records import Estimate
 from regap_benchmarks.report.tables import (
@@ -22,6 +21,7 @@ from regap_benchmarks.report.tables import (
     probability,
     text,
 )
+from regap_benchmarks.statistics.agreement import Agreement, Coefficient
 
 
 def estimated(**changes: Any) -> Estimate:

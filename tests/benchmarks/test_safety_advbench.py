@@ -5,7 +5,7 @@ import hashlib
 import pytest
 from stand_ins import safety_sets as stand_ins
 
-from regap_benchmarks.file_entries import OfficialFileError
+from regap_benchmarks.official.file_entries import OfficialFileError
 from regap_benchmarks.plugins import load_plugins
 
 

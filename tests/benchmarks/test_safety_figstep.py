@@ -6,7 +6,7 @@ import pytest
 from stand_ins import safety_sets as stand_ins
 
 from regap_benchmarks.figstep_picture import PROMPT as FIGSTEP_PROMPT
-from regap_benchmarks.file_entries import OfficialFileError
+from regap_benchmarks.official.file_entries import OfficialFileError
 from regap_benchmarks.plugins import load_plugins
 from regap_benchmarks.run_plan import plan_samples
 

@@ -112,7 +112,7 @@ def test_the_raw_answers_of_llava_13b_give_its_score_and_its_workbook(tmp_path):
 @needs_data
 def test_the_prompts_are_those_that_llava_kept(tmp_path):
     pytest.importorskip("openpyxl")
-    from regap_benchmarks.stored_answers import read_llava_answers
+    from regap_benchmarks.official.stored_answers import read_llava_answers
 
     prompts = {answer.id: answer.prompt for answer in read_llava_answers(ANSWERS)}
     samples = score_file("mmbench", WORKBOOK, None).responses

@@ -13,7 +13,7 @@ from regap_benchmarks.comparable import JudgedRun, differing_settings, judge_of
 from regap_benchmarks.estimation import check_judgements
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.records import SCORED, Judgement
-from regap_benchmarks.statistics import mean_interval
+from regap_benchmarks.statistics.intervals import mean_interval
 
 if TYPE_CHECKING:
     import numpy as np

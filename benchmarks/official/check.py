@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
-from regap_benchmarks.file_entries import SetFolder
+from regap_benchmarks.official.file_entries import SetFolder
+from regap_benchmarks.official.set_facts import VERIFIED, SetFacts
 from regap_benchmarks.pictures import file_of
 from regap_benchmarks.records import Sample
-from regap_benchmarks.set_facts import VERIFIED, SetFacts
 
 # So many of a kind are named; the rest is counted.
 _NAMED = 5

@@ -8,16 +8,16 @@ the variance of `crossed_difference`.
 import math
 from typing import TYPE_CHECKING, List, Mapping, NamedTuple, Optional, Tuple, Union
 
-from regap_benchmarks.crossed_difference import crossed_variance
-from regap_benchmarks.metric_statistics import Groups, statistic
-from regap_benchmarks.permutation import PermutationTest
-from regap_benchmarks.statistics import t_quantile
+from regap_benchmarks.statistics.crossed_difference import crossed_variance
+from regap_benchmarks.statistics.intervals import t_quantile
+from regap_benchmarks.statistics.metric_statistics import Groups, statistic
+from regap_benchmarks.statistics.permutation import PermutationTest
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from regap_benchmarks.metric_statistics import Statistic
+    from regap_benchmarks.statistics.metric_statistics import Statistic
 
     Floats = NDArray[np.float64]
     Ints = NDArray[np.int64]

@@ -8,7 +8,7 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Iterator, List, Mapping, Sequence, Tuple
 
-from regap_benchmarks.file_entries import AGAIN, Entry, OfficialFileError, SetFolder
+from regap_benchmarks.official.file_entries import AGAIN, Entry, OfficialFileError, SetFolder
 from regap_benchmarks.records import Json, Picture
 
 if TYPE_CHECKING:

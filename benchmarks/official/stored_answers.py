@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Mapping, Optional, Sequence, Tuple
 
-from regap_benchmarks.official_files import read_json_lines, string
+from regap_benchmarks.official.files import read_json_lines, string
 from regap_benchmarks.pictures import OWN
 from regap_benchmarks.records import NO_PICTURE, Json, Sample
 

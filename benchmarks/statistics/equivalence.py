@@ -9,7 +9,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from regap_benchmarks.statistics import holm
+from regap_benchmarks.statistics.intervals import holm
 
 # Ends of the interval of a difference at a level.
 IntervalAt = Callable[[float], Tuple[float, float]]

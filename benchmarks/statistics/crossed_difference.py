@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Sequence, Tuple
 
-from regap_benchmarks.statistics import (
+from regap_benchmarks.statistics.intervals import (
     Interval,
     effective_number,
     score_limits,

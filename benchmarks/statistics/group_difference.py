@@ -4,12 +4,12 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, List, Optional, Tuple
 
-from regap_benchmarks.crossed_difference import Difference, crossed_difference
-from regap_benchmarks.equivalence import IntervalAt
-from regap_benchmarks.metric_statistics import ALL_OF_REQUEST, MEAN, least_of_requests
 from regap_benchmarks.metrics import Metric
-from regap_benchmarks.permutation import PermutationTest, permute_answers, permute_runs
-from regap_benchmarks.statistic_difference import (
+from regap_benchmarks.statistics.crossed_difference import Difference, crossed_difference
+from regap_benchmarks.statistics.equivalence import IntervalAt
+from regap_benchmarks.statistics.metric_statistics import ALL_OF_REQUEST, MEAN, least_of_requests
+from regap_benchmarks.statistics.permutation import PermutationTest, permute_answers, permute_runs
+from regap_benchmarks.statistics.statistic_difference import (
     Answers,
     of_runs,
     statistic_difference,

@@ -17,8 +17,8 @@ import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any, Callable, Dict, List, Sequence
 
-from regap_benchmarks.official_check import sha256_of
-from regap_benchmarks.set_facts import HubFiles, RemoteFile, SetFacts
+from regap_benchmarks.official.check import sha256_of
+from regap_benchmarks.official.set_facts import HubFiles, RemoteFile, SetFacts
 
 LISTING = "fetched.json"
 _STAGING = ".fetching"

@@ -1,0 +1,1 @@
+"""Official files of the sets: facts about them, getting, checking and reading them."""

@@ -1,0 +1,1 @@
+"""Estimates' intervals, tests between groups of runs, and agreement between judges."""
