@@ -307,7 +307,8 @@ def test_the_hierarchical_bootstrap_by_its_variance() -> None:
 
 
 def test_importing_is_light() -> None:
-    names = "statistics.intervals, estimation, comparison, statistics.agreement, report.tables, report.lm_eval"
+    names = "statistics.intervals, statistics.agreement, estimation, comparison, report.tables,"
+    names += " report.lm_eval"
     imports = "; ".join(f"import regap_benchmarks.{name}" for name in names.split(", "))
     code = f"{imports}; import sys; print('numpy' in sys.modules, 'scipy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
