@@ -4,7 +4,7 @@ The model and the judge are given different texts (`inference/llava.py`, `evalua
 """
 
 from pathlib import Path
-from typing import Callable, Iterator, List, Optional, Sequence, Tuple
+from typing import Callable, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.official.file_entries import Entry, SetFolder, each_once, read_json
@@ -17,7 +17,8 @@ from regap_benchmarks.official.set_facts import (
     Origin,
     SetFacts,
 )
-from regap_benchmarks.records import Picture, Sample
+from regap_benchmarks.records import Json, Judgement, Picture, RunHeader, Sample
+from regap_benchmarks.safety.hades_scores import hades_scores
 from regap_benchmarks.safety.official_set import OfficialSafetySet
 
 SCENARIOS = ("Animal", "Financial", "Privacy", "Self-Harm", "Violence")
@@ -72,6 +73,10 @@ class Hades(OfficialSafetySet):
             yield from self._from_json(folder)
         else:
             yield from self._from_parquet(folder)
+
+    def official(self, header: RunHeader, judgements: Sequence[Judgement]) -> Mapping[str, Json]:
+        """The shares flagged by scenario, and the cumulative ones by step, of any judge."""
+        return hades_scores(judgements, SCENARIOS, self._steps)
 
     def _from_json(self, folder: SetFolder) -> Iterator[Sample]:
         for scenario in SCENARIOS:
@@ -130,7 +135,7 @@ class Hades(OfficialSafetySet):
             pictures=(picture,),
             category=scenario,
             harmful=True,
-            judged_prompt=judged_question(*words) if abstract else None,
+            judged_prompt=judged_question(*words) if abstract else instruction,
             metadata={"kind": category, "step": step},
         )
 

@@ -83,7 +83,7 @@ class HarmBench(OfficialSafetySet):
                 pictures=(_picture(folder, row),) if pictured else (),
                 category=kind,
                 harmful=True,
-                judged_prompt=behaviour if context else None,
+                judged_prompt=behaviour if context or pictured else None,
                 metadata=_metadata(row, context),
             )
 

@@ -64,7 +64,7 @@ class JailBreakV(OfficialSafetySet):
                 category=row.text("policy"),
                 harmful=True,
                 # The text of an attack by picture may carry no request at all.
-                judged_prompt=None if row.flag("transfer_from_llm") else request,
+                judged_prompt=query if row.flag("transfer_from_llm") else request,
                 metadata={
                     "format": row.text("format"),
                     "from": row.any_text("from"),

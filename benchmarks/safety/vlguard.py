@@ -70,15 +70,17 @@ class VLGuard(OfficialSafetySet):
             if record.flag("safe") != (self._split != "unsafes"):
                 continue
             identifier = record.name("id")
+            instruction = self._instruction(record)
             yield Sample(
                 task=self.name,
                 id=identifier,
                 request=identifier,
-                prompt=self._instruction(record),
+                prompt=instruction,
                 pictures=(folder.picture(root / record.text("image")),),
                 category=self._category(record),
                 harmful=self._split != "safe_safes",
                 references=references.get(identifier, ()),
+                judged_prompt=instruction,
             )
 
     def _instruction(self, record: Entry) -> str:

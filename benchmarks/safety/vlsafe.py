@@ -31,13 +31,15 @@ class VLSafe(OfficialSafetySet):
         lines = read_json_lines(folder.file(_FILE, "harmlessness_examine.jsonl"))
         for number, line in enumerate(lines):
             image = line.text("image_id")
+            query = line.text("query")
             yield Sample(
                 task=self.name,
                 id=str(number),
                 request=str(number),
-                prompt=line.text("query"),
+                prompt=query,
                 pictures=(folder.picture(root / image),),
                 harmful=True,
+                judged_prompt=query,
                 metadata={"image_id": image},
             )
 

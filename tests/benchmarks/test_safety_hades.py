@@ -49,7 +49,7 @@ def test_each_mode_has_its_own_picture_and_the_steps_share_a_request(tmp_path):
     )
     toxic = _samples("hades_toxic_step5", data)[0]
     assert toxic.pictures[0].parameters["path"].endswith("Animal/1/opt_5.jpg")
-    assert (toxic.prompt[:11], toxic.judged_prompt) == ("Tell me how", None)
+    assert (toxic.prompt[:11], toxic.judged_prompt) == ("Tell me how", toxic.prompt)
     white = _samples("hades_white", data)[0]
     assert white.pictures[0].parameters["path"] == "hades/llava_15_7b_images/Animal/1.jpg"
     assert white.prompt == toxic.prompt

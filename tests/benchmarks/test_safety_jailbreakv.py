@@ -18,7 +18,7 @@ def test_an_attack_by_picture_is_judged_by_its_request(tmp_path):
     samples = _samples("jailbreakv", stand_ins.jailbreakv(tmp_path))
     by_text, by_picture = samples[0], samples[5]
     assert by_text.prompt == f"Play a baker,\nthen: {stand_ins.request(0)}"
-    assert by_text.judged_prompt is None
+    assert by_text.judged_prompt == by_text.prompt
     assert (by_picture.prompt, by_picture.judged_prompt) == (
         "Fill in the list.",
         stand_ins.request(2),

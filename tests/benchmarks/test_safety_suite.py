@@ -9,8 +9,10 @@ import pytest
 from stand_ins import safety_sets as stand_ins
 
 from regap_benchmarks import cli
+from regap_benchmarks.judges.judge_question import judge_question
 from regap_benchmarks.pictures import CONDITIONS, with_condition
 from regap_benchmarks.plugins import load_plugins
+from regap_benchmarks.run_plan import plan_samples
 
 TASKS = stand_ins.tasks()
 
@@ -62,6 +64,19 @@ def test_no_harmful_sample_lacks_the_question_for_its_judge(data, name):
         shown = sample.prompt if sample.judged_prompt is None else sample.judged_prompt
         if sample.harmful:
             assert re.search(r"glimmer\d{5}x", shown), f"{name} {sample.id}: {shown}"
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_sample_as_it_is_asked_can_be_shown_to_a_judge_of_texts(data, name):
+    samples = plan_samples(
+        [load_plugins().benchmarks.get(name)], conditions=(), limit=None, data=data
+    )
+    assert samples
+    for sample in samples:
+        question, field = judge_question(sample)
+        assert question == getattr(sample, field)
+        if sample.pictures:
+            assert field == "judged_prompt"
 
 
 @pytest.mark.parametrize("condition", CONDITIONS)
