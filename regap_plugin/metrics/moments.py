@@ -131,10 +131,12 @@ class GaussianMoments:
                 self._origin = rows[0].clone()
             rows = rows - self._origin
             offset = rows.mean(0)
-            centred = rows - offset
+            rows -= offset
             # n centred rows have rank n - 1: this reflection turns them into n - 1 rows of the
             # same covariance. A zero singular value left in costs eight digits of its square root.
-            reflected = centred[1:] - centred[0] / (math.sqrt(len(part)) + 1.0)
+            first = rows[0] / (math.sqrt(len(part)) + 1.0)
+            reflected = rows[1:]
+            reflected -= first
             self._join(len(part), offset, [reflected])
 
     def _join(self, count: int, offset: Tensor, rows: List[Tensor]) -> None:
