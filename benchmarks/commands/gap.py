@@ -229,7 +229,8 @@ def _write(
         "pairs_sha256": pairs.sha256,
         "models": {name: summary.describe() for name, summary in summaries.items()},
     }
-    (folder / "gap.json").write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+    (folder / "gap.json").write_text(text, encoding="utf-8")
     (folder / "gap.csv").write_text(as_csv(summaries), encoding="utf-8")
     from regap_benchmarks.gap.plot import plot_gap
     from regap_benchmarks.report.gap_table import gap_table

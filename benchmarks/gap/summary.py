@@ -39,13 +39,13 @@ class GapSummary:
     layers: Tuple[LayerGap, ...]
 
     def describe(self) -> Dict[str, Json]:
-        """All numbers, for a JSON file."""
+        """All numbers, for a JSON file; None for the MIR of layers without any gap, -inf."""
         return {
             "pairs": self.pairs,
-            "mir": self.mir,
+            "mir": _finite(self.mir),
             "interval": [self.lower, self.upper],
             "level": self.level,
-            "curve": {str(number): value for number, value in self.curve.items()},
+            "curve": {str(number): _finite(value) for number, value in self.curve.items()},
             "layer_0_term": self.input_term,
             "layers": [
                 {
@@ -83,7 +83,7 @@ def summarize(layers: Sequence[LayerGap], *, level: float = 0.95) -> GapSummary:
     pairs = max(curve)
     drawn = [mir(terms) for terms in zip(*(layer.resampled for layer in in_mir))]
     lower = upper = None
-    if len(drawn) >= 2:
+    if len(drawn) >= 2 and all(map(math.isfinite, drawn)):
         reach = NormalDist().inv_cdf((1 + level) / 2) * stdev(drawn)
         lower, upper = curve[pairs] - reach, curve[pairs] + reach
     input_term = layers[_INPUT_LAYER].frechet[str(pairs)]
@@ -94,6 +94,10 @@ def mir(terms: Sequence[float]) -> float:
     """The Modality Integration Rate of the layers' terms (arXiv 2410.07167): log10 of their sum."""
     total = sum(terms)
     return math.log10(total) if total > 0 else -math.inf
+
+
+def _finite(value: float) -> Optional[float]:
+    return value if math.isfinite(value) else None
 
 
 def as_csv(summaries: Dict[str, GapSummary]) -> str:

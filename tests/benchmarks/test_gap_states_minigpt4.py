@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from regap_benchmarks import cli
 from regap_benchmarks.gap.minigpt4_states import MINIGPT4_STATES
 from regap_benchmarks.gap.states import PROTOCOLS
 from regap_benchmarks.quantization import FourBit
@@ -20,7 +21,14 @@ from regap_benchmarks.runners.runner import MissingRequirementError, ModelOption
 torch = pytest.importorskip("torch", reason="pip install torch")
 pytest.importorskip("PIL", reason="pip install pillow")
 
-from stand_ins.shown_pairs import TEXTS, assert_independent_of_batches, assert_states, shown_pairs
+from stand_ins.shown_pairs import (
+    TEXTS,
+    assert_independent_of_batches,
+    assert_measured,
+    assert_states,
+    shown_pairs,
+    write_pairs,
+)
 
 # What upstream and its libraries warn of under a newer torch is theirs.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -268,3 +276,27 @@ def test_another_environment_is_told_what_it_needs(monkeypatch, found, lacks, sa
     message = rf"minigpt4: expected a checkout of Vision-CAIR/MiniGPT-4 .* found {said} Install"
     with pytest.raises(MissingRequirementError, match=message):
         MINIGPT4_STATES.check(ModelOptions("x"))
+
+
+@needs_minigpt4
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_command_measures_a_checkpoint_end_to_end(yamls, kind, tmp_path):
+    pytest.importorskip("tabulate", reason="pip install tabulate")
+    pytest.importorskip("matplotlib", reason="pip install matplotlib")
+    from tiny_models.minigpt4 import QUERIES
+
+    images, texts = write_pairs(tmp_path)
+    command = ["gap", "--model", f"minigpt4:{yamls[kind]}", "--dtype", "float32"]
+    command += [
+        "--images",
+        str(images),
+        "--texts",
+        str(texts),
+        "--resamples",
+        "3",
+        "--samples",
+        "4",
+    ]
+    assert cli.main([*command, "--output", str(tmp_path / "gap")]) == 0
+    image_tokens = QUERIES if kind == "qformer" else PATCHES // 4
+    assert_measured(tmp_path / "gap", image_tokens=image_tokens)

@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 
+from regap_benchmarks import cli
 from regap_benchmarks.gap import _llava_family
 from regap_benchmarks.gap.share4v_states import SHARE4V_STATES
 from regap_benchmarks.gap.states import PROTOCOLS
@@ -24,8 +25,10 @@ from stand_ins.shown_pairs import (
     TEXTS,
     assert_close,
     assert_independent_of_batches,
+    assert_measured,
     assert_states,
     shown_pairs,
+    write_pairs,
 )
 from upstream import share4v_source
 
@@ -263,3 +266,26 @@ def test_another_environment_is_told_what_it_needs(monkeypatch, found, has_packa
     )
     with pytest.raises(MissingRequirementError, match=message):
         SHARE4V_STATES.check(ModelOptions("x"))
+
+
+@needs_share4v
+@pytest.mark.parametrize("kind", ["full", "projector"])
+def test_the_command_measures_a_checkpoint_end_to_end(checkpoints, kind, tmp_path):
+    pytest.importorskip("tabulate", reason="pip install tabulate")
+    pytest.importorskip("matplotlib", reason="pip install matplotlib")
+    images, texts = write_pairs(tmp_path)
+    command = ["gap", "--model", f"share4v:{getattr(checkpoints, kind)}", "--dtype", "float32"]
+    if kind == "projector":
+        command += ["--model-base", str(checkpoints.base)]
+    command += [
+        "--images",
+        str(images),
+        "--texts",
+        str(texts),
+        "--resamples",
+        "3",
+        "--samples",
+        "4",
+    ]
+    assert cli.main([*command, "--output", str(tmp_path / "gap")]) == 0
+    assert_measured(tmp_path / "gap", image_tokens=IMAGE_TOKENS)

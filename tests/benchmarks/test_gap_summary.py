@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import math
 from statistics import stdev
 
@@ -64,6 +65,13 @@ def test_numbers_of_pairs_are_compared_as_numbers():
 
 def test_a_gap_of_nothing_is_minus_infinity():
     assert mir([0.0, 0.0]) == -math.inf
+
+
+def test_a_gap_of_nothing_is_null_in_json_and_has_no_interval():
+    layers = [_layer(n, terms={"4": 0.0}, resampled=(0.0, 0.0)) for n in range(3)]
+    described = summarize(layers).describe()
+    assert (described["mir"], described["interval"]) == (None, [None, None])
+    json.dumps(described, allow_nan=False)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Pairs for the sources of hidden states, and how states are compared."""
 
+import json
+import math
+
 import torch
 from PIL import Image
 
@@ -60,3 +63,27 @@ def assert_independent_of_batches(source, protocol):
     assert set(last.image) == set(last.text) == {source.layers}
     assert torch.equal(last.text[source.layers], alone[0].text[source.layers])
     assert not torch.equal(alone[0].image[0], alone[1].image[0])
+
+
+def write_pairs(folder):
+    """The pairs as a folder of pictures and a file of texts, for `regap-bench gap`."""
+    images = folder / "images"
+    images.mkdir()
+    for pair in shown_pairs():
+        pair.image.save(images / f"{pair.id}.png")
+    texts = folder / "texts.txt"
+    texts.write_text("\n".join(TEXTS) + "\n", encoding="utf-8")
+    return images, texts
+
+
+def assert_measured(output, *, image_tokens):
+    """What `regap-bench gap` wrote into the folder for one checkpoint."""
+    (found,) = json.loads((output / "gap.json").read_text(encoding="utf-8"))["models"].values()
+    assert found["pairs"] == len(TEXTS)
+    terms = [layer["mir_term"] for layer in found["layers"]]
+    assert min(terms) > 0
+    assert math.isclose(found["mir"], math.log10(sum(terms[1:])), rel_tol=1e-12)
+    assert found["interval"][0] < found["mir"] < found["interval"][1]
+    assert {layer["image_tokens"] for layer in found["layers"]} == {len(TEXTS) * image_tokens}
+    assert (output / "gap.png").stat().st_size > 0
+    assert len((output / "gap.csv").read_text(encoding="utf-8").splitlines()) == 1 + len(terms)
