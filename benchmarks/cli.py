@@ -9,6 +9,7 @@ from typing import Callable, Optional, Sequence
 from regap_benchmarks.commands import (
     agreement,
     compare,
+    convert,
     data,
     demo,
     export,
@@ -47,6 +48,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         compare,
         agreement,
         export,
+        convert,
         gap,
         lists,
         data,

@@ -1,0 +1,1 @@
+"""Checkpoints of upstream LLaVA in the form of transformers, and back."""
