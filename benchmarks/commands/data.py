@@ -1,6 +1,7 @@
-"""`regap-bench data check|fetch NAME --data DIR`: the official files of a set."""
+"""`regap-bench data check|fetch|convert NAME --data DIR`: the official files of a set."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import List
 
@@ -39,6 +40,7 @@ def add(commands: Commands) -> None:
         " say what is left to do by hand. What is there already is not fetched again, and files"
         " of others are not overwritten.",
     )
+    _add_convert(actions)
     for action in (check, fetch):
         action.add_argument("name", metavar="NAME", help="a task or a set; see regap-bench tasks")
         action.add_argument(
@@ -51,6 +53,34 @@ def add(commands: Commands) -> None:
     )
     check.set_defaults(run=_check)
     fetch.set_defaults(run=_fetch)
+
+
+def _add_convert(actions: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    convert = actions.add_parser(
+        "convert",
+        help="write training data in LLaVA's form",
+        description="Write VLGuard's training set as conversations for LLaVA's own train.py, as"
+        " its authors do, and mix in others.",
+    )
+    convert.add_argument("name", choices=("vlguard",))
+    convert.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="with vlguard/data/train.json"
+    )
+    convert.add_argument("--output", type=Path, required=True, metavar="FILE.json")
+    convert.add_argument(
+        "--mix", type=Path, metavar="FILE.json", help="conversations of which some are mixed in"
+    )
+    convert.add_argument(
+        "--mix-number",
+        type=int,
+        default=5000,
+        metavar="N",
+        help="how many (default: %(default)s, as VLGuard's authors)",
+    )
+    convert.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of order and draw (default: %(default)s)"
+    )
+    convert.set_defaults(run=_convert)
 
 
 def tasks_named(plugins: BenchmarkPlugins, name: str) -> List[Benchmark]:
@@ -124,3 +154,22 @@ def _fetch(arguments: argparse.Namespace) -> int:
     for note in notes:
         say(note)
     return status
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from regap_benchmarks.official.file_entries import SetFolder
+    from regap_benchmarks.training.vlguard_conversations import mixed, vlguard_conversations
+
+    try:
+        path = SetFolder(arguments.data, "vlguard").file("data/train.json", "train.json")
+        conversations = vlguard_conversations(path, seed=arguments.seed)
+        if arguments.mix is not None:
+            others = json.loads(arguments.mix.read_text(encoding="utf-8"))
+            conversations = mixed(conversations, others, arguments.mix_number, seed=arguments.seed)
+        text = json.dumps(conversations, indent=2, ensure_ascii=False) + "\n"
+        arguments.output.write_text(text, encoding="utf-8")
+    except (ValueError, OSError) as error:
+        complain(f"regap-bench data convert: {error}")
+        return FAILED
+    say(f"{arguments.output}: {len(conversations)} conversations")
+    return DONE

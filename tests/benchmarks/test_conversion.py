@@ -1,7 +1,6 @@
 """LLaVA's checkpoints for transformers and back: weights, logits, token ids and pixels."""
 
 import json
-import shutil
 
 import pytest
 
@@ -11,18 +10,16 @@ pytest.importorskip("PIL", reason="pip install pillow")
 pytest.importorskip("sentencepiece", reason="pip install sentencepiece")
 
 from PIL import Image
+from tiny_models.huggingface_llava import SIZES, write_upstream_forms
 
 from regap_benchmarks import cli
 from regap_benchmarks.conversion.huggingface_to_llava import convert_huggingface_to_llava
 from regap_benchmarks.conversion.llava_to_huggingface import convert_llava_to_huggingface
-from regap_benchmarks.conversion.weight_files import read_weights, write_weights
+from regap_benchmarks.conversion.weight_files import read_weights
 from regap_benchmarks.conversion.weight_names import to_huggingface, to_upstream
-from regap_benchmarks.miniature.checkpoints import TinySizes, write_miniature
 
 # What transformers says of its own deprecations and of its slower picture processor.
 pytestmark = pytest.mark.filterwarnings("ignore")
-TEXTS = ("two red circles above a blue square", "USER: what is in the picture? ASSISTANT: a cat")
-SIZES = TinySizes(vocabulary=400, hidden=32, positions=512, image_side=16, patch_side=8)
 QUESTION = "How many red circles are there?\nAnswer the question using a single word or phrase."
 PROMPT = (
     "A chat between a curious user and an artificial intelligence assistant. The assistant gives"
@@ -35,33 +32,7 @@ PROMPT = (
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """Upstream's forms without upstream: a projector with its language model, and all in one."""
-    folder = tmp_path_factory.mktemp("llava")
-    files = write_miniature(folder, TEXTS, seed=0, sizes=SIZES)
-    stage_1, full = folder / "llava-stage-1", folder / "llava-full"
-    config = json.loads((files.language_model / "config.json").read_text())
-    config.pop("rope_parameters", None)
-    config.update(
-        model_type="llava_llama",
-        architectures=["LlavaLlamaForCausalLM"],
-        rope_theta=10000.0,
-        mm_vision_tower=str(files.vision_tower),
-        mm_hidden_size=SIZES.vision_hidden,
-        mm_projector_type="mlp2x_gelu",
-        mm_vision_select_layer=-2,
-        mm_vision_select_feature="patch",
-        mm_use_im_start_end=False,
-        image_aspect_ratio="pad",
-        regap={"weight": 0.5},
-    )
-    for each in (stage_1, full):
-        each.mkdir()
-        (each / "config.json").write_text(json.dumps(config))
-    shutil.copy(files.projector, stage_1 / "mm_projector.bin")
-    projector = torch.load(files.projector, weights_only=True)
-    write_weights({**read_weights(files.language_model), **projector}, full)
-    for path in files.language_model.glob("*token*"):
-        shutil.copy(path, full)
-    return files, stage_1, full
+    return write_upstream_forms(tmp_path_factory.mktemp("llava"))
 
 
 def _reference_logits(files, ids, pixels):
