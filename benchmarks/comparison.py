@@ -210,9 +210,7 @@ def _table(runs: Sequence[JudgedRun], task: str, metric: Metric) -> _Table:
             if item is not None and (item.status == SCORED or metric.official):
                 for name, column in columns.items():
                     column[row, place] = item.values.get(name, math.nan)
-                not_applicable[row, place] = (
-                    item.status == SCORED and metric.value not in item.values
-                )
+                not_applicable[row, place] = metric.leaves_out(item)
     return _Table(
         columns,
         not_applicable,

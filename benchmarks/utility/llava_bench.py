@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
-from regap_benchmarks.judges.chat_server import MODEL, ChatServer, server_from_environment
+from regap_benchmarks.judges.chat_server import ChatServer
+from regap_benchmarks.judges.grader import Grader
 from regap_benchmarks.judges.judge import Judge, Verdict
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.official.files import (
@@ -56,7 +57,7 @@ class LlavaBench(Benchmark):
     needs = (
         "llava-bench-in-the-wild/questions.jsonl, context.jsonl, answers_gpt4.jsonl and images of"
         " liuhaotian/llava-bench-in-the-wild; to grade, rule.json of LLaVA's llava/eval/table,"
-        " REGAP_GRADER_URL and REGAP_GRADER_MODEL"
+        " --grader-url and --grader-model"
     )
     source = (
         "arXiv 2304.08485; liuhaotian/llava-bench-in-the-wild; LLaVA's eval_gpt_review_bench.py"
@@ -99,7 +100,7 @@ class LlavaBench(Benchmark):
             )
 
     def scorer(self) -> Judge:
-        """The grader that the environment names."""
+        """The grader that the flags or the environment name."""
         return LlavaBenchGrader()
 
     def stored_answers(self, path: Path, data: Optional[Path]) -> StoredAnswers:
@@ -138,23 +139,15 @@ class LlavaBench(Benchmark):
         }
 
 
-class LlavaBenchGrader(Judge):
+class LlavaBenchGrader(Grader):
     """Asks a model for two scores, as eval_gpt_review_bench.py does.
 
     A reply whose first line is not two numbers is unparsed: it has no score in the estimates, and
     -1 of -1 in the official numbers.
-
-    Args:
-        server: that of the environment if absent, looked up when the first answer is graded.
     """
 
     name = LlavaBench.name
-    judges_empty = True
-    kept_after = 1
     more_values = ("reference",)
-
-    def __init__(self, server: Optional[ChatServer] = None) -> None:
-        self._server = server
 
     @property
     def metrics(self) -> Sequence[Metric]:
@@ -171,22 +164,17 @@ class LlavaBenchGrader(Judge):
         )
 
     def describe(self) -> Mapping[str, Json]:
-        """The model; None where the environment names none, such as for stored reviews."""
-        import os
-
-        model = self._server.model if self._server else os.environ.get(MODEL)
+        """The model; None where nothing names one, such as for stored reviews."""
         return {
             "rule": "LLaVA eval_gpt_review_bench.py",
-            "model": model,
+            "model": self.model,
             "temperature": TEMPERATURE,
             "max_tokens": MAX_TOKENS,
         }
 
     def judge(self, responses: Sequence[Response]) -> Sequence[Verdict]:
         """One request for each answer."""
-        if self._server is None:
-            self._server = server_from_environment(self.name)
-        return [self._graded(self._server, response) for response in responses]
+        return [self._graded(self.server, response) for response in responses]
 
     def _graded(self, server: ChatServer, response: Response) -> Verdict:
         metadata = response.sample.metadata

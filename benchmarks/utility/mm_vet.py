@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
-from regap_benchmarks.judges.chat_server import MODEL, ChatServer, server_from_environment
+from regap_benchmarks.judges.chat_server import ChatServer
+from regap_benchmarks.judges.grader import Grader
 from regap_benchmarks.judges.judge import Judge, Verdict
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.official.files import (
@@ -55,8 +56,8 @@ class MMVet(Benchmark):
     kind = "utility"
     needs = (
         "mm-vet/mm-vet.json and mm-vet/images of mm-vet.zip; to grade, mm-vet/mm-vet_evaluator.py"
-        " of yuweihao/MM-Vet, whose examples are shown to the grader, REGAP_GRADER_URL and"
-        " REGAP_GRADER_MODEL"
+        " of yuweihao/MM-Vet, whose examples are shown to the grader, --grader-url and"
+        " --grader-model"
     )
     source = "arXiv 2308.02490; yuweihao/MM-Vet, Apache-2.0, data CC BY-NC 4.0"
     answered_twice = LAST
@@ -94,7 +95,7 @@ class MMVet(Benchmark):
             )
 
     def scorer(self) -> Judge:
-        """The grader that the environment names."""
+        """The grader that the flags or the environment name."""
         return MMVetGrader()
 
     def stored_answers(self, path: Path, data: Optional[Path]) -> StoredAnswers:
@@ -163,24 +164,16 @@ class MMVet(Benchmark):
         return numbers
 
 
-class MMVetGrader(Judge):
+class MMVetGrader(Grader):
     """Asks a model for a grade, as the official evaluator does.
 
     A reply whose first word is no number from 0 to 1 is asked for again, with the evaluator's
     reminder and a temperature that rises by 0.5; after 5 tries the official grade is 0, and the
     answer is unparsed here. (The evaluator takes over the risen temperature into no other answer,
     and neither does this.)
-
-    Args:
-        server: that of the environment if absent, looked up when the first answer is graded.
     """
 
     name = MMVet.name
-    judges_empty = True
-    kept_after = 1
-
-    def __init__(self, server: Optional[ChatServer] = None) -> None:
-        self._server = server
 
     @property
     def metrics(self) -> Sequence[Metric]:
@@ -195,17 +188,12 @@ class MMVetGrader(Judge):
         )
 
     def describe(self) -> Mapping[str, Json]:
-        """The model; None where the environment names none, such as for stored grades."""
-        import os
-
-        model = self._server.model if self._server else os.environ.get(MODEL)
-        return {"rule": "MM-Vet mm-vet_evaluator.py", "model": model, "tries": TRIES}
+        """The model; None where nothing names one, such as for stored grades."""
+        return {"rule": "MM-Vet mm-vet_evaluator.py", "model": self.model, "tries": TRIES}
 
     def judge(self, responses: Sequence[Response]) -> Sequence[Verdict]:
         """One request for each answer, and more where a reply cannot be read."""
-        if self._server is None:
-            self._server = server_from_environment(self.name)
-        return [self._graded(self._server, response) for response in responses]
+        return [self._graded(self.server, response) for response in responses]
 
     def _graded(self, server: ChatServer, response: Response) -> Verdict:
         metadata = response.sample.metadata
