@@ -38,6 +38,7 @@ from regap_benchmarks.records import (
     RunHeader,
     Sample,
 )
+from regap_benchmarks.utility.lmms_lab import parquet_files, parquet_rows
 
 SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
 TEMPERATURE, MAX_TOKENS = 0.2, 1024
@@ -56,7 +57,8 @@ class LlavaBench(Benchmark):
     kind = "utility"
     needs = (
         "llava-bench-in-the-wild/questions.jsonl, context.jsonl, answers_gpt4.jsonl and images of"
-        " liuhaotian/llava-bench-in-the-wild; to grade, rule.json of LLaVA's llava/eval/table,"
+        " liuhaotian/llava-bench-in-the-wild, or data/train-*.parquet of lmms-lab's set of that"
+        " name; to grade, rule.json of LLaVA's llava/eval/table beside them,"
         " --grader-url and --grader-model"
     )
     source = (
@@ -66,6 +68,11 @@ class LlavaBench(Benchmark):
     def samples(self, data: Optional[Path]) -> Iterator[Sample]:
         """In the order of the file."""
         folder = folder_of(data, _FOLDERS, self.name, self.needs)
+        rules = read_json_object(folder / "rule.json") if (folder / "rule.json").is_file() else {}
+        files = parquet_files(folder, "train")
+        if files and not (folder / "questions.jsonl").is_file():
+            yield from self._from_parquet(files, data or folder, rules)
+            return
         path = first_file(folder, ("questions.jsonl",), self.name, self.needs)
         references = {
             str(line["question_id"]): string(line, "text", where)
@@ -77,7 +84,6 @@ class LlavaBench(Benchmark):
             str(line["image"]): _caption(line["caption"])
             for _, line in read_json_lines(folder / "context.jsonl", ("image", "caption"))
         }
-        rules = read_json_object(folder / "rule.json") if (folder / "rule.json").is_file() else {}
         for where, line in read_json_lines(path, ("question_id", "image", "text", "category")):
             number, image = str(line["question_id"]), str(line["image"])
             if number not in references or image not in contexts:
@@ -97,6 +103,24 @@ class LlavaBench(Benchmark):
                 category=category,
                 references=(references[number],),
                 metadata=_grading(rules, category, contexts[image], question, references[number]),
+            )
+
+    def _from_parquet(
+        self, files: Sequence[Path], data: Path, rules: Mapping[str, Json]
+    ) -> Iterator[Sample]:
+        columns = ("question_id", "question", "category", "caption", "gpt_answer", "image_id")
+        for where, row, picture in parquet_rows(files, data, columns):
+            question, category = string(row, "question", where), string(row, "category", where)
+            reference = string(row, "gpt_answer", where)
+            yield Sample(
+                task=self.name,
+                id=str(row["question_id"]),
+                request=str(row["image_id"]),
+                prompt=question,
+                pictures=(picture,) if picture else (),
+                category=category,
+                references=(reference,),
+                metadata=_grading(rules, category, _caption(row["caption"]), question, reference),
             )
 
     def scorer(self) -> Judge:

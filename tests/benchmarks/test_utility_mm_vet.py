@@ -34,12 +34,57 @@ def test_the_three_runs_of_llava_7b():
     oracle = expected_scores()["mm-vet"]["7b_3runs"]
     score = score_file("mm_vet", GRADES, DATA)
     found = dict(score.official["as given"])
-    combinations = found.pop("combinations")
+    combinations, bard = found.pop("combinations"), found.pop("bard")
     assert found == {name: value for name, value in oracle.items() if name != "published"}
     assert found["total"] == oracle["published"]
     assert len(combinations) == 16
+    assert bard == score_file("mm_vet_bard", GRADES, DATA).official["as given"]
     assert whole(score)["total"].value == pytest.approx(found["total"] / 100, abs=0.0005)
     assert score.counts["unparsed"] == 0
+
+
+@needs_data
+def test_bards_questions_as_upstreams_option_counts_them():
+    """Upstream sums the grades of bard_set.json's ids, run by run, and divides by their number."""
+    grades = json.loads(GRADES.read_text(encoding="utf-8"))
+    names = json.loads((DATA / "mm-vet" / "bard_set.json").read_text(encoding="utf-8"))
+    runs = [sum(grades[name]["score"][run] for name in names) / 168 * 100 for run in range(3)]
+    score = score_file("mm_vet_bard", GRADES, DATA)
+    found = score.official["as given"]
+    assert found["runs"] == [round(value, 1) for value in runs]
+    assert found["total"] == round(sum(runs) / 3, 1)
+    assert score.counts["asked"] == len(names) == 168
+    assert (score.counts["missing"], score.counts["unknown"]) == (0, 50)
+    assert "50 answers are to questions that were not asked" in score.notes[0]
+    own = whole(score_file("mm_vet", GRADES, DATA))["bard_total"]
+    assert own.value == pytest.approx(sum(runs) / 300)
+    assert own.n == 168
+
+
+def test_bards_questions_of_one_grading_and_of_their_own(tmp_path):
+    write_mm_vet(tmp_path, bard=(0, 2))
+    grades = {f"v1_{n}": [(score, str(score))] for n, score in enumerate([1.0, 0.0, 0.5])}
+    found = score_file("mm_vet", _grade_file(tmp_path / "g.json", grades), tmp_path)
+    assert found.official["as given"]["total"] == 50.0
+    assert found.official["as given"]["bard"]["total"] == 75.0
+    assert found.official["as given"]["bard"]["rec"] == 50.0
+    assert whole(found)["bard_total"].n == 2
+    own = {name: grades[name] for name in ("v1_0", "v1_2")}
+    found = score_file("mm_vet_bard", _grade_file(tmp_path / "g.json", own), tmp_path)
+    assert found.official["as given"]["total"] == 75.0
+    assert "bard" not in found.official["as given"]
+
+
+def test_a_bard_set_that_is_absent_or_of_other_questions_is_refused(tmp_path):
+    write_mm_vet(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"expected bard_set\.json for the task"):
+        list(load_plugins().benchmarks.get("mm_vet_bard").samples(tmp_path))
+    write_mm_vet(tmp_path, bard=(0, 7))
+    with pytest.raises(ValueError, match="found 1 others, such as 'v1_7'"):
+        list(load_plugins().benchmarks.get("mm_vet").samples(tmp_path))
+    write_json(tmp_path / "mm-vet" / "bard_set.json", {"v1_0": 1})
+    with pytest.raises(ValueError, match="expected a list of question ids"):
+        list(load_plugins().benchmarks.get("mm_vet").samples(tmp_path))
 
 
 @needs_data

@@ -29,7 +29,7 @@ def grade(number: int, body: Dict[str, Any]) -> str:
     text = body["messages"][-1]["content"]
     asked = text.replace("\nGive a number (digit): ", "")
     drawn = int(hashlib.sha256(asked.encode()).hexdigest(), 16) % 10
-    if drawn == 0:
+    if drawn < 3:
         return "I cannot say."
     return f"8 {drawn}\nBecause." if len(body["messages"]) == 2 else f"0.{drawn}"
 

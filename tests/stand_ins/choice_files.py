@@ -88,8 +88,8 @@ def picture_text(colour):
     return base64.b64encode(file.getvalue()).decode()
 
 
-def write_tsv(folder, rows):
-    path = folder / "mmbench" / "mmbench_dev_20230712.tsv"
+def write_tsv(folder, rows, name="mmbench_dev_20230712.tsv"):
+    path = folder / "mmbench" / name
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, HEADER, delimiter="\t", restval="", lineterminator="\n")
@@ -98,7 +98,7 @@ def write_tsv(folder, rows):
     return path
 
 
-def write_mmbench(folder, count=2):
+def write_mmbench(folder, count=2, name="mmbench_dev_20230712.tsv"):
     """By turns two choices in two orders, and three in three, whose hint has line ends and quotes.
 
     The first two have the indices 7 and 8.
@@ -117,5 +117,5 @@ def write_mmbench(folder, count=2):
             row.update(zip("ABC", turned), answer="ABC"[turned.index(last)], split="dev")
             # Later orders name the row that has the picture.
             rows.append({**row, "image": str(number) if kind and turn else picture})
-    write_tsv(folder, rows)
+    write_tsv(folder, rows, name)
     return rows
