@@ -110,6 +110,97 @@ def test_the_numbers_of_upstreams_script(tmp_path):
     assert by_name["parsed_accuracy"].strict == pytest.approx(7 / 12)
 
 
+def _upstream(questions, rows, labels):
+    """What eval_pope.py of LLaVA at 4241f08 computes, written again from its steps.
+
+    Args:
+        questions: split by question id.
+        rows: (question id, text) in the order of the answer file.
+        labels: of each split, in the order of its label file.
+
+    Returns:
+        of each split, what it prints; None where it divides by zero.
+    """
+    found = {}
+    for split in SPLITS:
+        said = []
+        for name, text in rows:
+            if questions[name] == split:
+                tokens = text[: text.index(".")] if "." in text else text
+                tokens = "".join(tokens.split(",")).split(" ")
+                said.append(not any(tokens.count(no) for no in ("No", "not", "no")))
+        # zip stops at the shorter: answers and labels meet by their place, whatever is missing.
+        table = list(zip(said, [label != "no" for label in labels[split]]))
+        tp, fp = table.count((True, True)), table.count((True, False))
+        tn, fn = table.count((False, False)), table.count((False, True))
+        try:
+            precision, recall = tp / (tp + fp), tp / (tp + fn)
+            f1 = 2 * precision * recall / (precision + recall)
+        except ZeroDivisionError:
+            f1 = None
+        found[split] = {
+            "f1": f1,
+            "accuracy": (tp + tn) / len(table),
+            "yes_ratio": sum(said) / len(said),
+            **{"tp": tp, "fp": fp, "tn": tn, "fn": fn},
+        }
+    return found
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_drawn_answers_have_the_numbers_of_upstreams_script(tmp_path, seed, shuffled):
+    rng = random.Random(seed)
+    labels = tuple(rng.choice(["yes", "no"]) for _ in range(20))
+    questions = write_pope(tmp_path, labels=labels, pictures=False)
+    parts = ["No", "no", "not", "NO", "Yes", "yes", " ", " ", " ", ",", ".", "\n", "a", "\u00f1o"]
+    rows = [(question, "".join(rng.choices(parts, k=rng.randint(0, 6)))) for question in questions]
+    if shuffled:
+        rng.shuffle(rows)
+    answers = _answers(tmp_path / "a.jsonl", [q for q, _ in rows], [t for _, t in rows])
+    score = _score(tmp_path, answers)
+    expected = _upstream(
+        {question["question_id"]: question["category"] for question in questions},
+        [(question["question_id"], text) for question, text in rows],
+        dict.fromkeys(SPLITS, labels),
+    )
+    official = score.official["as given"]
+    for split, numbers in expected.items():
+        assert {name: official[split][name] for name in numbers} == numbers
+    f1s = [numbers["f1"] for numbers in expected.values()]
+    assert official["mean_f1"] == (None if None in f1s else sum(f1s) / 3)
+    # The estimates go by id: in the file's own order they are upstream's numbers.
+    if not shuffled:
+        found = whole(score)
+        assert found["mean_f1"].value == pytest.approx(official["mean_f1"], abs=1e-12)
+        assert found["yes_ratio"].value == pytest.approx(
+            sum(numbers["yes_ratio"] for numbers in expected.values()) / 3
+        )
+
+
+@needs_data
+@pytest.mark.parametrize("seed", range(2))
+def test_drawn_answers_to_the_official_questions_have_upstreams_numbers(tmp_path, seed):
+    """The 2910 random questions among them: the splits are not of equal length."""
+    rng = random.Random(seed)
+    samples = list(load_plugins().benchmarks.get("pope").samples(DATA))
+    texts = ["Yes", "No", "no, it is not", "Yes. No", "NO", "", "It does not. Yes", "yes,no"]
+    rows = [(sample.id, rng.choice(texts)) for sample in samples]
+    lines = [{"question_id": name, "text": text} for name, text in rows]
+    score = _score(DATA, write_lines(tmp_path / "a.jsonl", lines))
+    labels = {
+        split: [sample.references[0] for sample in samples if sample.category == split]
+        for split in SPLITS
+    }
+    expected = _upstream({sample.id: sample.category for sample in samples}, rows, labels)
+    official = score.official["as given"]
+    for split, numbers in expected.items():
+        assert {name: official[split][name] for name in numbers} == numbers
+    assert score.counts["empty"] == sum(text == "" for _, text in rows)
+    neither = sum(text in ("", "yes,no") for _, text in rows)
+    assert score.counts["unparsed"] + score.counts["empty"] == neither
+
+
 def test_empty_answers_are_a_yes_by_the_rule_and_shown(tmp_path):
     questions = write_pope(tmp_path)
     score = _score(tmp_path, _answers(tmp_path / "a.jsonl", questions, [""] * 12))
