@@ -179,6 +179,9 @@ def test_scienceqa(tmp_path):
     assert [item.category for item in samples] == ["image", "text"]
     assert [item.references[0] for item in samples] == ["B", "C"]
     assert samples[1].pictures == ()
+    part = parquet.read_table(next(tmp_path.rglob("test-*.parquet"))).to_pylist()[:1]
+    _write(tmp_path / "ScienceQA" / "ScienceQA-IMG" / "test-00000-of-00001.parquet", part)
+    assert list(load_plugins().benchmarks.get("scienceqa").samples(tmp_path)) == samples
 
 
 @pytest.mark.parametrize("name", ["MMBench/en", "MMBench_EN/data"])
