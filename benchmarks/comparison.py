@@ -68,7 +68,8 @@ class Comparison:
         test: how p was made.
         n: samples that every run of both groups has a score for.
         requests: requests among them, which are what is drawn at random.
-        incomplete: samples that some run has no score for, and which are not compared.
+        incomplete: samples that some run has no score for, and which are not compared; without
+            those that the metric is not about.
         scope: what may be concluded, in words.
         factor: as `Metric.factor`.
         equivalence: within a margin; None where none was stated or nothing could be compared.
@@ -210,9 +211,7 @@ def _table(runs: Sequence[JudgedRun], task: str, metric: Metric) -> _Table:
             if item is not None and (item.status == SCORED or metric.official):
                 for name, column in columns.items():
                     column[row, place] = item.values.get(name, math.nan)
-                not_applicable[row, place] = (
-                    item.status == SCORED and metric.value not in item.values
-                )
+                not_applicable[row, place] = metric.leaves_out(item)
     return _Table(
         columns,
         not_applicable,
@@ -285,7 +284,7 @@ def _compare_part(
         test=result.test.method if result else "none",
         n=n,
         requests=requests,
-        incomplete=asked - n,
+        incomplete=asked - n - int(table.not_applicable[:, here].all(axis=0).sum()),
         scope=_scope(sides, requests, n, result, level),
         factor=metric.factor,
         equivalence=(

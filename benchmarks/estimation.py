@@ -47,6 +47,7 @@ class _Answers:
     categories: "NDArray[np.str_]"
     statuses: "NDArray[np.str_]"
     requests: "NDArray[np.int64]"
+    left_out: "NDArray[np.bool_]"
 
 
 def estimate(
@@ -63,7 +64,7 @@ def estimate(
     The rows of a task stand together, first condition "" and category "" (all of them), then each
     condition, then each category, then each pair; the order within is that of the header's cells.
     A metric that no asked sample belongs to has no row. A value that a scored judgement does not
-    hold does not apply to that answer: it is neither in n nor a gap.
+    hold does not apply to that answer: it is neither in n nor a gap (`Metric.leaves_out`).
 
     A gap is an answer that was asked for and is not scored. Of an answer that is missing nobody
     can say whether the metric applied: it is a gap.
@@ -212,6 +213,7 @@ def _columns(judgements: Sequence[Judgement], metric: Metric) -> _Answers:
         np.array([item.category for item in items], dtype=np.str_),
         np.array([item.status for item in items], dtype=np.str_),
         np.array([numbers[item.request] for item in items], dtype=np.int64),
+        np.array([metric.leaves_out(item) for item in items], dtype=bool),
     )
 
 
@@ -236,7 +238,8 @@ def _estimate_part(
         scored &= answers.statuses == SCORED
     n = int(scored.sum())
     unparsed, empty, failed = (
-        int((here & (answers.statuses == status)).sum()) for status in (UNPARSED, EMPTY, FAILED)
+        int((here & ~answers.left_out & (answers.statuses == status)).sum())
+        for status in (UNPARSED, EMPTY, FAILED)
     )
     missing = sum(cell.samples for cell in cells) - int(here.sum())
     columns = {name: values[scored] for name, values in answers.columns.items()}

@@ -8,6 +8,7 @@ from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.decoding import Decoding
 from regap_benchmarks.environment import environment
 from regap_benchmarks.generation import GenerationSummary, generate
+from regap_benchmarks.judges.grader import NO_OPTIONS, GraderOptions, set_graders
 from regap_benchmarks.judges.judge import Judge, JudgeKind, check_options
 from regap_benchmarks.judges.judge_options import JudgeOptions
 from regap_benchmarks.judges.judge_question import check_questions
@@ -155,6 +156,7 @@ def judge_run(
     batch_size: int = 64,
     overwrite: bool = False,
     options: JudgeOptions = _NO_OPTIONS,
+    grader: GraderOptions = NO_OPTIONS,
 ) -> Dict[str, JudgingSummary]:
     """Judge the answers of a run: sets with rules of their own by those, others by the judges.
 
@@ -166,6 +168,7 @@ def judge_run(
         batch_size: answers that are judged together, at most.
         overwrite: judge all again.
         options: of the judges.
+        grader: which server grades the tasks that a model grades.
 
     Returns:
         by judge or scorer, what was done.
@@ -181,6 +184,7 @@ def judge_run(
     header, responses = folder.read_responses()
     tasks = list(dict.fromkeys(cell.task for cell in header.cells))
     scorers = {task: plugins.benchmarks.get(task).scorer() for task in tasks}
+    set_graders(list(scorers.values()), grader)
     unscored = [task for task, scorer in scorers.items() if scorer is None]
     if unscored and not kinds:
         raise ValueError(

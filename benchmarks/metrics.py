@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Mapping, Optional, Sequence, Tuple
 
-from regap_benchmarks.records import Json, Judgement, RecordError, RunHeader
+from regap_benchmarks.records import SCORED, Json, Judgement, RecordError, RunHeader
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Metric:
         summary: one line of what it is.
         statistic: name in `metric_statistics.STATISTICS`.
         official: the published rule gives answers that could not be read a value too; they count
-            here with it, and are shown as unparsed all the same.
+            here with it, and are shown as unparsed all the same. One with other values and without
+            this is not what the metric is about.
         factor: the statistic is multiplied by it for tables and results, such as 100 for MME's
             points; None for a share, which tables show in percent.
     """
@@ -40,6 +41,14 @@ class Metric:
     def applies_to(self, harmful: Optional[bool]) -> bool:
         """Whether samples with this `harmful` belong to what the metric is about."""
         return self.harmful is None or harmful is self.harmful
+
+    def leaves_out(self, judgement: Judgement) -> bool:
+        """Whether the verdict says that the answer is not what the metric is about.
+
+        Of an answer without any value, such as one that failed, nobody can say.
+        """
+        known = judgement.status == SCORED or (self.official and bool(judgement.values))
+        return known and self.value not in judgement.values
 
     def describe(self) -> Mapping[str, Json]:
         """For the header of a file of judgements; `metrics_of` reads it back."""

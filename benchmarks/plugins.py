@@ -116,8 +116,8 @@ class BuiltIn:
         from regap_benchmarks.utility.drawn_questions import DrawnQuestions
         from regap_benchmarks.utility.gqa import Gqa
         from regap_benchmarks.utility.llava_bench import LlavaBench
-        from regap_benchmarks.utility.mm_vet import MMVet
-        from regap_benchmarks.utility.mmbench import MMBench
+        from regap_benchmarks.utility.mm_vet import MMVet, MMVetBard
+        from regap_benchmarks.utility.mmbench import MMBench, MMBenchEn
         from regap_benchmarks.utility.mme import MME
         from regap_benchmarks.utility.pope import Pope, PopeHead
         from regap_benchmarks.utility.scienceqa import ScienceQA
@@ -131,7 +131,9 @@ class BuiltIn:
         register(Gqa())
         register(LlavaBench())
         register(MMBench())
+        register(MMBenchEn())
         register(MMVet())
+        register(MMVetBard())
         register(MME())
         register(Pope())
         register(PopeHead())

@@ -4,11 +4,12 @@ import dataclasses
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
+from regap_benchmarks.judges.grader import NO_OPTIONS, GraderOptions, set_graders
 from regap_benchmarks.judges.judge import Judge, Verdict
-from regap_benchmarks.judging import judge_batch
+from regap_benchmarks.judging import Progress, judge_batch, judge_responses
 from regap_benchmarks.metrics import Metric, judge_header, metrics_of
 from regap_benchmarks.official.files import repeated
 from regap_benchmarks.official.stored_answers import REFUSED, StoredAnswer, StoredAnswers
@@ -30,6 +31,30 @@ from regap_benchmarks.run_plan import header_for
 # The key of the official numbers where each question has what its set gives it, a picture or none.
 AS_GIVEN = "as given"
 _SHOWN = 3
+_TOGETHER = 64
+
+
+def _silent(done: int, total: int) -> None:
+    """Progress that nobody sees."""
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """What a caller of this module may say.
+
+    Attributes:
+        grader: which server grades, of a task that a model grades.
+        judgements: file that each judgement is written to as it comes, and whose judgements are
+            taken over where it is there; None for none.
+        progress: makes what is told after every batch, when the first answer is judged.
+    """
+
+    grader: GraderOptions = NO_OPTIONS
+    judgements: Optional[Path] = None
+    progress: Callable[[], Progress] = lambda: _silent
+
+
+_PLAIN = ScoringOptions()
 
 
 @dataclass(frozen=True)
@@ -59,16 +84,19 @@ class Score:
     responses: Tuple[Response, ...] = ()
 
 
-def score_stored_answers(benchmark: Benchmark, path: Path, data: Optional[Path]) -> Score:
+def score_stored_answers(
+    benchmark: Benchmark, path: Path, data: Optional[Path], options: ScoringOptions = _PLAIN
+) -> Score:
     """Score a file that upstream's own scripts wrote.
 
     Raises:
-        ValueError: the set has no scorer; an answer to a question that was not asked, or a second
-            one to the same question, where upstream's scorer does not pass over it; a file that
-            is not as expected.
+        ValueError: the set has no scorer, or none that takes the options; an answer to a question
+            that was not asked, or a second one to the same question, where upstream's scorer does
+            not pass over it; a file that is not as expected.
         FileNotFoundError: a file is missing.
+        JudgeError, RecordFileError: see `judge_responses`.
     """
-    scorer = _scorer_of(benchmark)
+    scorer = _scorer_of(benchmark, options)
     stored = benchmark.stored_answers(path, data)
     kept, counts, notes = _kept(benchmark, stored, path)
     samples = {sample.id: sample for sample in stored.samples}
@@ -80,12 +108,11 @@ def score_stored_answers(benchmark: Benchmark, path: Path, data: Optional[Path])
         settings={"tasks": {benchmark.name: benchmark.version}, "answers": path.name},
         environment={},
     )
+    judgements = _judged(judge, header, responses, options)
     described = judge_header(scorer.name, scorer.describe(), scorer.metrics)
-    header = dataclasses.replace(header, judge=described)
-    judgements = judge_batch(judge, responses)
     return _score(
         benchmark,
-        header,
+        dataclasses.replace(header, judge=described),
         judgements,
         tuple(scorer.metrics),
         (*stored.notes, *notes),
@@ -94,13 +121,15 @@ def score_stored_answers(benchmark: Benchmark, path: Path, data: Optional[Path])
     )
 
 
-def score_records(benchmark: Benchmark, path: Path) -> Score:
+def score_records(benchmark: Benchmark, path: Path, options: ScoringOptions = _PLAIN) -> Score:
     """Score a file of a run: `responses.jsonl`, or `judgements.TASK.jsonl` without judging again.
 
     Raises:
-        ValueError: the set has no scorer; the file does not ask the task.
+        ValueError: the set has no scorer, or none that takes the options; the file does not ask
+            the task, or holds judgements where options say how to judge.
         RecordError: a damaged file.
         FileNotFoundError: no such file.
+        JudgeError, RecordFileError: see `judge_responses`.
     """
     header = read_header(path)
     cells = tuple(cell for cell in header.cells if cell.task == benchmark.name)
@@ -112,14 +141,20 @@ def score_records(benchmark: Benchmark, path: Path) -> Score:
         )
     responses: List[Response] = []
     if header.judge is not None:
+        if options.grader.given() or options.judgements:
+            raise ValueError(
+                f"{path}: expected answers, as --grader-... and --judgements are for judging,"
+                " found judgements. Leave those flags out."
+            )
         judgements = [item for item in read_run(path, Judgement)[1] if item.task == benchmark.name]
         metrics = metrics_of(header, str(path))[1]
     else:
-        scorer = _scorer_of(benchmark)
+        scorer = _scorer_of(benchmark, options)
         responses = [
             item for item in read_run(path, Response)[1] if item.sample.task == benchmark.name
         ]
-        judgements = judge_batch(scorer, responses)
+        own = dataclasses.replace(header, cells=cells)
+        judgements = _judged(scorer, own, responses, options)
         metrics = tuple(scorer.metrics)
         described = judge_header(scorer.name, scorer.describe(), scorer.metrics)
         header = dataclasses.replace(header, judge=described)
@@ -137,6 +172,7 @@ class _StoredVerdicts(Judge):
         self._verdicts = verdicts
         self.name = scorer.name
         self.more_values = scorer.more_values
+        self.kept_after = scorer.kept_after
 
     @property
     def metrics(self) -> Sequence[Metric]:
@@ -154,13 +190,29 @@ class _StoredVerdicts(Judge):
         ]
 
 
-def _scorer_of(benchmark: Benchmark) -> Judge:
+def _judged(
+    judge: Judge, header: RunHeader, responses: Sequence[Response], options: ScoringOptions
+) -> List[Judgement]:
+    progress = options.progress() if responses else _silent
+    if options.judgements is not None:
+        judge_responses(header, responses, judge, path=options.judgements, progress=progress)
+        return list(read_run(options.judgements, Judgement)[1])
+    judgements: List[Judgement] = []
+    size = judge.kept_after or _TOGETHER
+    for start in range(0, len(responses), size):
+        judgements += judge_batch(judge, responses[start : start + size])
+        progress(len(judgements), len(responses))
+    return judgements
+
+
+def _scorer_of(benchmark: Benchmark, options: ScoringOptions) -> Judge:
     scorer = benchmark.scorer()
     if scorer is None:
         raise ValueError(
             f"Task {benchmark.name!r}: expected a set with a scorer of its own, found one that"
             " judges judge. Use regap-bench judge."
         )
+    set_graders([scorer], options.grader)
     return scorer
 
 

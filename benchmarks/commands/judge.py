@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Dict, List
 
-from regap_benchmarks.commands import judge_arguments
+from regap_benchmarks.commands import grader_arguments, judge_arguments
 from regap_benchmarks.commands.command import (
     DONE,
     FAILED,
@@ -17,7 +17,6 @@ from regap_benchmarks.commands.command import (
 from regap_benchmarks.commands.generate import ERRORS
 from regap_benchmarks.commands.model_arguments import names
 from regap_benchmarks.evaluation import judge_run
-from regap_benchmarks.judges.judge_options import JudgeOptions
 from regap_benchmarks.judging import JudgeError, JudgingSummary
 from regap_benchmarks.plugins import PluginError, load_plugins
 from regap_benchmarks.progress import ProgressLine
@@ -35,6 +34,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="folder of the run")
     judge_arguments.add_arguments(parser)
+    grader_arguments.add_grader(parser)
     parser.add_argument(
         "--overwrite", action="store_true", help="judge all again, in place of what is there"
     )
@@ -55,7 +55,8 @@ def _judge(arguments: argparse.Namespace) -> int:
         for name in judges:
             plugins.judges.get(name)
         options = judge_arguments.options_of(arguments)
-        thresholds = _thresholds(arguments, options)
+        grader = grader_arguments.grader_of(arguments)
+        thresholds = _thresholds(arguments, [*options.given(), *grader.given()])
     except (ValueError, PluginError) as error:
         complain(f"regap-bench judge: {error}")
         return WRONG_USAGE
@@ -69,6 +70,7 @@ def _judge(arguments: argparse.Namespace) -> int:
             progress=ProgressLine,
             overwrite=arguments.overwrite,
             options=options,
+            grader=grader,
         )
     except (*ERRORS, JudgeError) as error:
         complain(f"regap-bench judge: {error}")
@@ -79,12 +81,12 @@ def _judge(arguments: argparse.Namespace) -> int:
     return DONE
 
 
-def _thresholds(arguments: argparse.Namespace, options: JudgeOptions) -> List[float]:
+def _thresholds(arguments: argparse.Namespace, given: List[str]) -> List[float]:
     words = names(arguments.threshold)
-    if words and (options.given() or arguments.overwrite):
+    if words and (given or arguments.overwrite):
         raise ValueError(
-            "--threshold: expected without --judge-... flags and --overwrite, as nothing is judged,"
-            " found with some. Judge first; then estimate at other thresholds."
+            "--threshold: expected without --judge-..., --grader-... and --overwrite, as nothing is"
+            " judged, found with some. Judge first; then estimate at other thresholds."
         )
     try:
         return [float(word) for word in words]

@@ -2,7 +2,13 @@
 
 import argparse
 
-from regap_benchmarks.commands import judge, judge_arguments, report, run_arguments
+from regap_benchmarks.commands import (
+    grader_arguments,
+    judge,
+    judge_arguments,
+    report,
+    run_arguments,
+)
 from regap_benchmarks.commands.command import (
     DONE,
     FAILED,
@@ -14,6 +20,7 @@ from regap_benchmarks.commands.command import (
 from regap_benchmarks.commands.generate import ERRORS, say_outcome, status_of
 from regap_benchmarks.commands.model_arguments import names
 from regap_benchmarks.evaluation import generate_run, judge_run
+from regap_benchmarks.judges.grader import set_graders
 from regap_benchmarks.judges.judge import check_options
 from regap_benchmarks.judging import JudgeError
 from regap_benchmarks.plugins import load_plugins
@@ -31,6 +38,7 @@ def add(commands: Commands) -> None:
     )
     run_arguments.add_arguments(parser)
     judge_arguments.add_arguments(parser)
+    grader_arguments.add_grader(parser)
     parser.set_defaults(run=_run)
 
 
@@ -42,17 +50,23 @@ def _run(arguments: argparse.Namespace) -> int:
         kinds = [plugins.judges.get(name) for name in judges]  # before a model is loaded
         settings = run_arguments.settings_of(arguments, plugins)
         options = judge_arguments.options_of(arguments)
+        grader = grader_arguments.grader_of(arguments)
     except ValueError as error:
         complain(f"regap-bench run: {error}")
         return WRONG_USAGE
     try:
-        if any(benchmark.scorer() is None for benchmark in settings.benchmarks):
+        scorers = [benchmark.scorer() for benchmark in settings.benchmarks]
+        if None in scorers:
             check_options(kinds, options)
+        for each in set_graders(scorers, grader):
+            grader.server(each.name)  # nothing is generated that could not be graded
         outcome = generate_run(folder, settings, progress=ProgressLine)
         say_outcome(outcome, folder)
         if not outcome.goes_on:
             return DONE
-        done = judge_run(folder, judges, plugins, progress=ProgressLine, options=options)
+        done = judge_run(
+            folder, judges, plugins, progress=ProgressLine, options=options, grader=grader
+        )
     except (*ERRORS, JudgeError) as error:
         complain(f"regap-bench run: {error}")
         return FAILED

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Sequence
 
+from regap_benchmarks.commands import grader_arguments
 from regap_benchmarks.commands.command import (
     DONE,
     FAILED,
@@ -18,6 +19,8 @@ from regap_benchmarks.commands.command import (
 )
 from regap_benchmarks.judging import JudgeError
 from regap_benchmarks.plugins import PluginError, load_plugins
+from regap_benchmarks.progress import ProgressLine
+from regap_benchmarks.record_file import RecordFileError
 
 if TYPE_CHECKING:
     from regap_benchmarks.records import Estimate
@@ -59,6 +62,13 @@ def add(commands: Commands) -> None:
         "--submission", type=Path, metavar="FILE", help="write what the set's server takes"
     )
     parser.add_argument(
+        "--judgements",
+        type=Path,
+        metavar="FILE",
+        help="write each judgement as it comes, such as a paid grade, and go on from those that are"
+        " there; --responses FILE scores them again",
+    )
+    parser.add_argument(
         "--resamples",
         type=int,
         default=_RESAMPLES,
@@ -68,14 +78,20 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--seed", type=int, default=_SEED, metavar="N", help="of those (default: %(default)s)"
     )
+    grader_arguments.add_grader(parser)
     parser.set_defaults(run=_score)
 
 
 def _score(arguments: argparse.Namespace) -> int:
-    from regap_benchmarks.scoring import score_records, score_stored_answers
+    from regap_benchmarks.scoring import ScoringOptions, score_records, score_stored_answers
 
     try:
         benchmark = load_plugins().benchmarks.get(arguments.task)
+        options = ScoringOptions(
+            grader=grader_arguments.grader_of(arguments),
+            judgements=arguments.judgements,
+            progress=lambda: ProgressLine(f"score {arguments.task}"),
+        )
     except (ValueError, PluginError) as error:
         complain(f"regap-bench score: {error}")
         return WRONG_USAGE
@@ -83,9 +99,9 @@ def _score(arguments: argparse.Namespace) -> int:
         from regap_benchmarks.estimation import estimate
 
         if arguments.format == "regap":
-            score = score_records(benchmark, arguments.responses)
+            score = score_records(benchmark, arguments.responses, options)
         else:
-            score = score_stored_answers(benchmark, arguments.responses, arguments.data)
+            score = score_stored_answers(benchmark, arguments.responses, arguments.data, options)
         if arguments.submission:
             benchmark.write_submission(score.responses, arguments.submission, arguments.data)
         rows = estimate(
@@ -98,7 +114,7 @@ def _score(arguments: argparse.Namespace) -> int:
         )
     except ImportError as error:
         return complain_of_missing("score", error)
-    except (ValueError, OSError, JudgeError) as error:
+    except (ValueError, OSError, JudgeError, RecordFileError) as error:
         complain(f"regap-bench score: {error}")
         return FAILED
     if arguments.json:

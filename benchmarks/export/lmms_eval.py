@@ -1,8 +1,9 @@
 """Our sets as tasks of lmms-eval: YAML, documents, and a small package that holds them.
 
-The layout is that of lmms-eval 0.7.2: a folder with one folder for each task, found by
-`--include_path DIR/regap_lmms_eval_tasks/tasks` or, as a package, by `LMMS_EVAL_PLUGINS`. Functions
-are named in the YAML as `!function utils.NAME`, which is a file beside it.
+The layout is that of lmms-eval 0.7: a folder with one folder for each task, found by
+`--include_path DIR/regap_lmms_eval_tasks/tasks`. (`LMMS_EVAL_PLUGINS` is for models there: 0.7.3
+reads it for tasks only after they were listed.) Functions are named in the YAML as
+`!function utils.NAME`, which is a file beside it.
 """
 
 import json

@@ -3,10 +3,8 @@
 import dataclasses
 import http.client
 import json
-import os
 import time
 import urllib.error
-import urllib.parse
 import urllib.request
 from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Sequence
@@ -77,8 +75,8 @@ class ChatServer:
                 found = f"{type(error).__name__}: {error}"
         raise JudgeError(
             f"Grading model {self.model!r} at {self.url}: expected a chat completion, found"
-            f" {found.strip()}. Mend {URL}, {MODEL} or {KEY}, and judge again: what is graded is"
-            " kept."
+            f" {found.strip()}. Mend the --grader-... flags or {URL}, {MODEL} or {KEY}, and judge"
+            " again: what is graded is kept."
         )
 
     def _post(self, body: Mapping[str, Any]) -> Any:
@@ -92,22 +90,6 @@ class ChatServer:
         )
         with urllib.request.urlopen(request, timeout=self.timeout) as answer:  # noqa: S310
             return json.loads(answer.read().decode("utf-8"))
-
-
-def server_from_environment(task: str) -> ChatServer:
-    """The server that `REGAP_GRADER_URL`, `_MODEL` and `_KEY` name.
-
-    Raises:
-        JudgeError: one is missing, or the URL is none.
-    """
-    url, model = os.environ.get(URL, ""), os.environ.get(MODEL, "")
-    if urllib.parse.urlsplit(url).scheme not in ("http", "https") or not model:
-        raise JudgeError(
-            f"Task {task!r} is graded by a model: expected {URL} and {MODEL} of a server with"
-            f" OpenAI's chat completions, found {url!r} and {model!r}. Set them, and {KEY} where"
-            " the server asks for a key; or score stored grades with regap-bench score."
-        )
-    return ChatServer(url, model, os.environ.get(KEY, ""))
 
 
 def _content(answer: Any) -> str:

@@ -92,7 +92,12 @@ class Gqa(Benchmark):
         return GqaRule()
 
     def official(self, header: RunHeader, judgements: Sequence[Judgement]) -> Mapping[str, Json]:
-        """Accuracies of eval.py, in percent: all, binary and open questions, structural types."""
+        """Accuracies of eval.py, in percent: all, binary and open questions, structural types.
+
+        None with gaps: it stops where a prediction is missing.
+        """
+        if sum("correct" in item.values for item in judgements) != header.samples:
+            return {"Accuracy": None}
         types = dict.fromkeys(item.category for item in judgements)
         return {
             "Accuracy": mean_percent(judgements, "correct"),

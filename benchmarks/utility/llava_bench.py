@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
-from regap_benchmarks.judges.chat_server import MODEL, ChatServer, server_from_environment
+from regap_benchmarks.judges.chat_server import ChatServer
+from regap_benchmarks.judges.grader import Grader
 from regap_benchmarks.judges.judge import Judge, Verdict
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.official.files import (
@@ -37,6 +38,7 @@ from regap_benchmarks.records import (
     RunHeader,
     Sample,
 )
+from regap_benchmarks.utility.lmms_lab import parquet_files, parquet_rows
 
 SYSTEM = "You are a helpful and precise assistant for checking the quality of the answer."
 TEMPERATURE, MAX_TOKENS = 0.2, 1024
@@ -55,8 +57,9 @@ class LlavaBench(Benchmark):
     kind = "utility"
     needs = (
         "llava-bench-in-the-wild/questions.jsonl, context.jsonl, answers_gpt4.jsonl and images of"
-        " liuhaotian/llava-bench-in-the-wild; to grade, rule.json of LLaVA's llava/eval/table,"
-        " REGAP_GRADER_URL and REGAP_GRADER_MODEL"
+        " liuhaotian/llava-bench-in-the-wild, or data/train-*.parquet of lmms-lab's set of that"
+        " name; to grade, rule.json of LLaVA's llava/eval/table beside them,"
+        " --grader-url and --grader-model"
     )
     source = (
         "arXiv 2304.08485; liuhaotian/llava-bench-in-the-wild; LLaVA's eval_gpt_review_bench.py"
@@ -65,6 +68,11 @@ class LlavaBench(Benchmark):
     def samples(self, data: Optional[Path]) -> Iterator[Sample]:
         """In the order of the file."""
         folder = folder_of(data, _FOLDERS, self.name, self.needs)
+        rules = read_json_object(folder / "rule.json") if (folder / "rule.json").is_file() else {}
+        files = parquet_files(folder, "train")
+        if files and not (folder / "questions.jsonl").is_file():
+            yield from self._from_parquet(files, data or folder, rules)
+            return
         path = first_file(folder, ("questions.jsonl",), self.name, self.needs)
         references = {
             str(line["question_id"]): string(line, "text", where)
@@ -76,7 +84,6 @@ class LlavaBench(Benchmark):
             str(line["image"]): _caption(line["caption"])
             for _, line in read_json_lines(folder / "context.jsonl", ("image", "caption"))
         }
-        rules = read_json_object(folder / "rule.json") if (folder / "rule.json").is_file() else {}
         for where, line in read_json_lines(path, ("question_id", "image", "text", "category")):
             number, image = str(line["question_id"]), str(line["image"])
             if number not in references or image not in contexts:
@@ -98,8 +105,26 @@ class LlavaBench(Benchmark):
                 metadata=_grading(rules, category, contexts[image], question, references[number]),
             )
 
+    def _from_parquet(
+        self, files: Sequence[Path], data: Path, rules: Mapping[str, Json]
+    ) -> Iterator[Sample]:
+        columns = ("question_id", "question", "category", "caption", "gpt_answer", "image_id")
+        for where, row, picture in parquet_rows(files, data, columns):
+            question, category = string(row, "question", where), string(row, "category", where)
+            reference = string(row, "gpt_answer", where)
+            yield Sample(
+                task=self.name,
+                id=str(row["question_id"]),
+                request=str(row["image_id"]),
+                prompt=question,
+                pictures=(picture,) if picture else (),
+                category=category,
+                references=(reference,),
+                metadata=_grading(rules, category, _caption(row["caption"]), question, reference),
+            )
+
     def scorer(self) -> Judge:
-        """The grader that the environment names."""
+        """The grader that the flags or the environment name."""
         return LlavaBenchGrader()
 
     def stored_answers(self, path: Path, data: Optional[Path]) -> StoredAnswers:
@@ -138,23 +163,15 @@ class LlavaBench(Benchmark):
         }
 
 
-class LlavaBenchGrader(Judge):
+class LlavaBenchGrader(Grader):
     """Asks a model for two scores, as eval_gpt_review_bench.py does.
 
     A reply whose first line is not two numbers is unparsed: it has no score in the estimates, and
     -1 of -1 in the official numbers.
-
-    Args:
-        server: that of the environment if absent, looked up when the first answer is graded.
     """
 
     name = LlavaBench.name
-    judges_empty = True
-    kept_after = 1
     more_values = ("reference",)
-
-    def __init__(self, server: Optional[ChatServer] = None) -> None:
-        self._server = server
 
     @property
     def metrics(self) -> Sequence[Metric]:
@@ -171,22 +188,17 @@ class LlavaBenchGrader(Judge):
         )
 
     def describe(self) -> Mapping[str, Json]:
-        """The model; None where the environment names none, such as for stored reviews."""
-        import os
-
-        model = self._server.model if self._server else os.environ.get(MODEL)
+        """The model; None where nothing names one, such as for stored reviews."""
         return {
             "rule": "LLaVA eval_gpt_review_bench.py",
-            "model": model,
+            "model": self.model,
             "temperature": TEMPERATURE,
             "max_tokens": MAX_TOKENS,
         }
 
     def judge(self, responses: Sequence[Response]) -> Sequence[Verdict]:
         """One request for each answer."""
-        if self._server is None:
-            self._server = server_from_environment(self.name)
-        return [self._graded(self._server, response) for response in responses]
+        return [self._graded(self.server, response) for response in responses]
 
     def _graded(self, server: ChatServer, response: Response) -> Verdict:
         metadata = response.sample.metadata

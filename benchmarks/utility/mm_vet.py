@@ -6,17 +6,20 @@ official grader is gpt-4-0613; numbers of another one are not comparable with pu
 """
 
 import ast
+import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence, Set, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
-from regap_benchmarks.judges.chat_server import MODEL, ChatServer, server_from_environment
+from regap_benchmarks.judges.chat_server import ChatServer
+from regap_benchmarks.judges.grader import Grader
 from regap_benchmarks.judges.judge import Judge, Verdict
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.official.files import (
     first_file,
     folder_of,
+    read_json,
     read_json_object,
     relative,
     with_keys,
@@ -34,16 +37,20 @@ from regap_benchmarks.records import (
     UNPARSED,
     Json,
     Judgement,
+    Picture,
     Response,
     RunHeader,
     Sample,
 )
+from regap_benchmarks.utility.lmms_lab import parquet_files, parquet_rows
 
 CAPABILITIES = ("rec", "ocr", "know", "gen", "spat", "math")
 TRIES = 5
 _MAX_TOKENS = 3
 _WARMER = 0.5
-_EVALUATOR = "mm-vet_evaluator.py"
+_EVALUATOR, _QUESTIONS, _BARD_SET = "mm-vet_evaluator.py", "mm-vet.json", "bard_set.json"
+# "FILE, PLACE", id, columns, picture.
+_Row = Tuple[str, str, Mapping[str, Any], Optional[Picture]]
 
 
 class MMVet(Benchmark):
@@ -54,48 +61,73 @@ class MMVet(Benchmark):
     summary = "218 open questions that need several capabilities, graded by a model"
     kind = "utility"
     needs = (
-        "mm-vet/mm-vet.json and mm-vet/images of mm-vet.zip; to grade, mm-vet/mm-vet_evaluator.py"
-        " of yuweihao/MM-Vet, whose examples are shown to the grader, REGAP_GRADER_URL and"
-        " REGAP_GRADER_MODEL"
+        "mm-vet/mm-vet.json, bard_set.json and images of mm-vet.zip; or MMVet/data/test-*.parquet"
+        " of lmms-lab/MMVet; to grade, mm-vet_evaluator.py beside them"
+        " of yuweihao/MM-Vet, whose examples are shown to the grader, --grader-url and"
+        " --grader-model"
     )
     source = "arXiv 2308.02490; yuweihao/MM-Vet, Apache-2.0, data CC BY-NC 4.0"
     answered_twice = LAST
 
     def samples(self, data: Optional[Path]) -> Iterator[Sample]:
         """In the order of the file; ids are v1_NUMBER."""
-        folder = folder_of(data, ("mm-vet", "mmvet"), self.name, self.needs)
-        path = first_file(folder, ("mm-vet.json",), self.name, self.needs)
+        folder = folder_of(data, ("mm-vet", "mmvet", "MMVet"), self.name, self.needs)
         rubric = _rubric(folder / _EVALUATOR)
-        for name, item in read_json_object(path).items():
-            where = f"{path}, {name}"
-            keys = ("imagename", "question", "answer", "capability")
-            question = with_keys(item, keys, where)
-            capabilities = [word for word in CAPABILITIES if word in question["capability"]]
-            if set(question["capability"]) - set(CAPABILITIES) or not capabilities:
+        bard = _bard_set(folder / _BARD_SET)
+        files = parquet_files(folder)
+        in_table = files and not (folder / _QUESTIONS).is_file()
+        rows = self._table(files, data or folder) if in_table else self._file(folder, data)
+        found = set()
+        for where, name, row, picture in rows:
+            found.add(name)
+            capabilities = [word for word in CAPABILITIES if word in row["capability"]]
+            if set(row["capability"]) - set(CAPABILITIES) or not capabilities:
                 raise ValueError(
                     f"{where}: expected capabilities of {', '.join(CAPABILITIES)}, found"
-                    f" {question['capability']}. Pass the official file."
+                    f" {row['capability']}. Pass the official file."
                 )
-            answer = question["answer"].replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
-            picture = folder / "images" / str(question["imagename"])
+            question, reference = str(row["question"]), str(row["answer"])
+            answer = reference.replace("<AND>", " <AND> ").replace("<OR>", " <OR> ")
             yield Sample(
                 task=self.name,
                 id=name,
-                request=str(question["imagename"]),
-                prompt=str(question["question"]),
-                pictures=(file_picture(relative(picture, data or folder)),),
+                request=str(row.get("imagename", name)),
+                prompt=question,
+                pictures=(picture,) if picture else (),
                 category="_".join(capabilities),
-                references=(str(question["answer"]),),
+                references=(reference,),
                 metadata={
                     "capabilities": list(capabilities),
-                    "row": [str(question["question"]), answer],
+                    "row": [question, answer],
+                    "bard": name in bard,
                     **rubric,
                 },
             )
+        if bard - found:
+            raise ValueError(
+                f"{folder / _BARD_SET}: expected questions of the set, found {len(bard - found)}"
+                f" others, such as {min(bard - found)!r}. Fetch the files of one release."
+            )
+
+    def _file(self, folder: Path, data: Optional[Path]) -> Iterator[_Row]:
+        path = first_file(folder, (_QUESTIONS,), self.name, self.needs)
+        for name, item in read_json_object(path).items():
+            where = f"{path}, {name}"
+            row = with_keys(item, ("imagename", "question", "answer", "capability"), where)
+            picture = folder / "images" / str(row["imagename"])
+            yield where, name, row, file_picture(relative(picture, data or folder))
+
+    def _table(self, files: Sequence[Path], data: Path) -> Iterator[_Row]:
+        columns = ("question_id", "question", "answer", "capability")
+        for where, row, picture in parquet_rows(files, data, columns):
+            name = str(row["question_id"])
+            capability = str(row["capability"]).split(",")
+            words = {**row, "capability": [word.strip() for word in capability]}
+            yield where, name if name.startswith("v1_") else f"v1_{name}", words, picture
 
     def scorer(self) -> Judge:
-        """The grader that the environment names."""
-        return MMVetGrader()
+        """The grader that the flags or the environment name."""
+        return MMVetGrader(name=self.name)
 
     def stored_answers(self, path: Path, data: Optional[Path]) -> StoredAnswers:
         """Grades of the official evaluator; or answers, which are graded.
@@ -140,30 +172,61 @@ class MMVet(Benchmark):
     def official(self, header: RunHeader, judgements: Sequence[Judgement]) -> Mapping[str, Json]:
         """Percent with one decimal, as the official tables have them; `std` is over the runs.
 
-        None where answers have no grade: the official script needs all.
+        None where answers have no grade: the official script needs all. Under "bard" the numbers
+        of the script's --use_sub_set, where the files say which questions those are.
         """
         graded = [(item, _scores_of(item)) for item in judgements if "score" in item.values]
         if len(graded) != header.samples or not graded:
             return {"total": None}
-        runs = range(len(graded[0][1]))
-        numbers: Dict[str, Json] = {}
-        for name in CAPABILITIES:
-            own = [scores for item, scores in graded if name in item.category.split("_")]
-            numbers[name] = _rounded_mean(own, runs) if own else None
-        totals = _percent([scores for _, scores in graded], runs)
-        mean = sum(totals) / len(totals)
-        numbers["total"] = round(mean, 1)
-        numbers["std"] = round((sum((x - mean) ** 2 for x in totals) / len(totals)) ** 0.5, 1)
-        numbers["runs"] = [round(total, 1) for total in totals]
-        combinations: Dict[str, Json] = {}
-        for category in sorted({item.category for item, _ in graded}):
-            own = [scores for item, scores in graded if item.category == category]
-            combinations[category] = _rounded_mean(own, runs)
-        numbers["combinations"] = combinations
+        numbers = _official(graded)
+        bard = [(item, scores) for item, scores in graded if "bard" in item.values]
+        if bard and len(bard) < len(graded):
+            numbers["bard"] = _official(bard)
         return numbers
 
 
-class MMVetGrader(Judge):
+class MMVetBard(MMVet):
+    """The questions that Bard took: upstream's --use_sub_set."""
+
+    name = "mm_vet_bard"
+    summary = "MM-Vet's 168 questions whose pictures Bard took, as upstream's --use_sub_set"
+    # A grade file of the whole set is read, and the others' grades are passed over, as upstream.
+    ignores_unknown = True
+
+    def samples(self, data: Optional[Path]) -> Iterator[Sample]:
+        """Those of bard_set.json, in the order of the set."""
+        asked = [sample for sample in super().samples(data) if sample.metadata["bard"]]
+        if not asked:
+            raise FileNotFoundError(
+                f"{data}: expected {_BARD_SET} for the task {self.name!r}, found none. It needs:"
+                f" {self.needs}"
+            )
+        for sample in asked:
+            # All of them are Bard's: there are no numbers beside the set's own.
+            yield dataclasses.replace(sample, metadata={**sample.metadata, "bard": False})
+
+
+def _official(graded: Sequence[Tuple[Judgement, List[float]]]) -> Dict[str, Json]:
+    """Total, capabilities and their combinations."""
+    runs = range(len(graded[0][1]))
+    numbers: Dict[str, Json] = {}
+    for name in CAPABILITIES:
+        own = [scores for item, scores in graded if name in item.category.split("_")]
+        numbers[name] = _rounded_mean(own, runs) if own else None
+    totals = _percent([scores for _, scores in graded], runs)
+    mean = sum(totals) / len(totals)
+    numbers["total"] = round(mean, 1)
+    numbers["std"] = round((sum((x - mean) ** 2 for x in totals) / len(totals)) ** 0.5, 1)
+    numbers["runs"] = [round(total, 1) for total in totals]
+    combinations: Dict[str, Json] = {}
+    for category in sorted({item.category for item, _ in graded}):
+        own = [scores for item, scores in graded if item.category == category]
+        combinations[category] = _rounded_mean(own, runs)
+    numbers["combinations"] = combinations
+    return numbers
+
+
+class MMVetGrader(Grader):
     """Asks a model for a grade, as the official evaluator does.
 
     A reply whose first word is no number from 0 to 1 is asked for again, with the evaluator's
@@ -172,15 +235,13 @@ class MMVetGrader(Judge):
     and neither does this.)
 
     Args:
-        server: that of the environment if absent, looked up when the first answer is graded.
+        server: see `Grader`.
+        name: of the task.
     """
 
-    name = MMVet.name
-    judges_empty = True
-    kept_after = 1
-
-    def __init__(self, server: Optional[ChatServer] = None) -> None:
-        self._server = server
+    def __init__(self, server: Optional[ChatServer] = None, name: str = MMVet.name) -> None:
+        super().__init__(server)
+        self.name = name
 
     @property
     def metrics(self) -> Sequence[Metric]:
@@ -191,21 +252,21 @@ class MMVetGrader(Judge):
                 Metric(name, name, True, summary=f"mean grade of {name}", official=True)
                 for name in CAPABILITIES
             ),
+            *(
+                [Metric("bard_total", "bard", True, summary="of Bard's questions", official=True)]
+                if self.name == MMVet.name
+                else []
+            ),
             Metric("parsed_total", "parsed_score", True, summary="mean grade that could be read"),
         )
 
     def describe(self) -> Mapping[str, Json]:
-        """The model; None where the environment names none, such as for stored grades."""
-        import os
-
-        model = self._server.model if self._server else os.environ.get(MODEL)
-        return {"rule": "MM-Vet mm-vet_evaluator.py", "model": model, "tries": TRIES}
+        """The model; None where nothing names one, such as for stored grades."""
+        return {"rule": "MM-Vet mm-vet_evaluator.py", "model": self.model, "tries": TRIES}
 
     def judge(self, responses: Sequence[Response]) -> Sequence[Verdict]:
         """One request for each answer, and more where a reply cannot be read."""
-        if self._server is None:
-            self._server = server_from_environment(self.name)
-        return [self._graded(self._server, response) for response in responses]
+        return [self._graded(self.server, response) for response in responses]
 
     def _graded(self, server: ChatServer, response: Response) -> Verdict:
         metadata = response.sample.metadata
@@ -251,6 +312,8 @@ def _verdict(
     if not isinstance(capabilities, list):
         raise TypeError(f"capabilities {capabilities!r}")
     values = {"score": mean, **{str(name): mean for name in capabilities}}
+    if sample.metadata.get("bard"):
+        values["bard"] = mean
     raw = json.dumps({"scores": known, "replies": list(replies)}, ensure_ascii=False)
     if None in scores:
         return Verdict(values, UNPARSED, f"no grade after {tries} tries, 0 officially", raw)
@@ -294,6 +357,17 @@ def _percent(scores: Sequence[Sequence[float]], runs: Sequence[int]) -> List[flo
 def _rounded_mean(scores: Sequence[Sequence[float]], runs: Sequence[int]) -> float:
     found = _percent(scores, runs)
     return round(sum(found) / len(found), 1)
+
+
+def _bard_set(path: Path) -> Set[str]:
+    if not path.is_file():
+        return set()
+    names = read_json(path)
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"{path}: expected a list of question ids, found {str(names)[:60]}. Fetch it again."
+        )
+    return set(names)
 
 
 def _rubric(path: Path) -> Dict[str, Any]:

@@ -2,6 +2,7 @@
 
 Liu et al., ECCV 2024, arXiv 2307.06281; open-compass/MMBench, Apache-2.0. The file of July 2023,
 which LLaVA-1.5 is published on, holds every order as a row of its own: 1176 questions in 4377 rows.
+The English development file of later has other questions, and is a task of its own.
 """
 
 from pathlib import Path
@@ -32,13 +33,14 @@ from regap_benchmarks.records import (
     Sample,
 )
 from regap_benchmarks.statistics.metric_statistics import ALL_OF_REQUEST
+from regap_benchmarks.utility.lmms_lab import parquet_files, parquet_rows
 from regap_benchmarks.utility.mmbench_workbook import read_workbook, write_workbook
+from regap_benchmarks.utility.option_extraction import infer_letter, infer_text
 
 SUFFIX = "\nAnswer with the option's letter from the given choices directly."
 # The k-th order of the question with index i has the index i + k * 1,000,000.
 ROTATION = 1_000_000
 LETTERS = "ABCD"
-_FILE = "mmbench_dev_20230712.tsv"
 _COLUMNS = ("index", "question", "hint", "A", "B", "C", "D", "category", "image")
 # A cell that holds no picture holds the index of the row that does.
 _LONGEST_INDEX = 64
@@ -77,15 +79,19 @@ class MMBench(Benchmark):
     version = 1
     summary = "questions with choices in every order; 1176 questions, 4377 rows (dev, 20230712)"
     kind = "utility"
-    needs = f"mmbench/{_FILE}"
+    needs = "mmbench/mmbench_dev_20230712.tsv"
     source = "arXiv 2307.06281; open-compass/MMBench, Apache-2.0; LLaVA's model_vqa_mmbench.py"
     answered_twice = LAST
     ignores_unknown = True
+    file = "mmbench_dev_20230712.tsv"
 
     def samples(self, data: Optional[Path]) -> Iterator[Sample]:
         """Row by row; all orders of a question are one request."""
         folder = folder_of(data, ("mmbench",), self.name, self.needs)
-        path = first_file(folder, (_FILE,), self.name, self.needs)
+        path = first_file(folder, (self.file,), self.name, self.needs)
+        yield from self._from_tsv(path, data or folder)
+
+    def _from_tsv(self, path: Path, data: Path) -> Iterator[Sample]:
         offsets: Dict[str, int] = {}
         for offset, row in read_tsv(path):
             where = f"{path}, row at byte {offset}"
@@ -103,13 +109,13 @@ class MMBench(Benchmark):
                     f" {source!r}. Fetch the file again."
                 )
             column = list(row).index("image")
-            name = relative(path, data or folder)
+            name = relative(path, data)
             pictures = (tsv_picture(name, offset=offsets[source], column=column),) if source else ()
             yield row_sample(self.name, row, pictures)
 
     def scorer(self) -> Judge:
-        """The first letter of the answer."""
-        return FirstLetter()
+        """The first letter of the answer; beside it, the first evaluator's own reading."""
+        return FirstLetter(self.name)
 
     def stored_answers(self, path: Path, data: Optional[Path]) -> StoredAnswers:
         """LLaVA's answer lines, or the workbook made of them, which needs no `data`.
@@ -129,7 +135,11 @@ class MMBench(Benchmark):
         return _with_rounds(samples, read_llava_answers(path), path)
 
     def official(self, header: RunHeader, judgements: Sequence[Judgement]) -> Mapping[str, Json]:
-        """Accuracies in percent: circular, of the first order, of all rows. None with gaps."""
+        """Accuracies in percent: circular, of the first order, of all rows. None with gaps.
+
+        Under "can_infer" by the reading of `option_extraction.py`, without GPT: what it cannot
+        read counts as wrong, and is counted.
+        """
         by_request: Dict[str, List[bool]] = {}
         for item in judgements:
             by_request.setdefault(item.request, []).append(item.values.get("correct") == 1)
@@ -139,12 +149,21 @@ class MMBench(Benchmark):
         ]
         whole = len(rows) == header.samples and bool(rows)
         right = sum(all(group) for group in by_request.values())
+        inferred: Dict[str, List[bool]] = {}
+        for item in judgements:
+            inferred.setdefault(item.request, []).append(item.values.get("inferred_correct") == 1)
+        by_text = sum(all(group) for group in inferred.values())
         return {
             "circular_acc": right / len(by_request) * 100 if whole else None,
             "single_pass_acc": sum(first) / len(first) * 100 if whole and first else None,
             "row_acc": sum(rows) / len(rows) * 100 if whole else None,
             "questions": len(by_request),
             "rows": len(rows),
+            "can_infer": {
+                "circular_acc": by_text / len(inferred) * 100 if whole else None,
+                "row_acc": sum(map(sum, inferred.values())) / len(rows) * 100 if whole else None,
+                "rows_for_gpt": sum(item.values.get("inferred") == 0 for item in judgements),
+            },
         }
 
     def write_submission(
@@ -160,15 +179,49 @@ class MMBench(Benchmark):
         write_workbook(rows, path)
 
 
+class MMBenchEn(MMBench):
+    """The English development set of later: in the official file, or in lmms-lab's table."""
+
+    name = "mmbench_en"
+    summary = "questions with choices in every order; the English development set of later"
+    needs = (
+        "mmbench/MMBench_DEV_EN.tsv; or en/dev-*.parquet of lmms-lab/MMBench, or data/dev-*.parquet"
+        " of lmms-lab/MMBench_EN, in a folder of that name"
+    )
+    source = "arXiv 2307.06281; open-compass/MMBench, Apache-2.0"
+    file = "MMBench_DEV_EN.tsv"
+
+    def samples(self, data: Optional[Path]) -> Iterator[Sample]:
+        """Row by row; all orders of a question are one request."""
+        folder = folder_of(data, ("mmbench", "MMBench", "MMBench_EN"), self.name, self.needs)
+        tables = folder_of(data, ("MMBench", "MMBench_EN"), self.name, self.needs)
+        # Beside "en" there are other languages.
+        files = parquet_files(tables / "en", "dev") or parquet_files(tables / "data", "dev")
+        if not files or (folder / self.file).is_file():
+            path = first_file(folder, (self.file,), self.name, self.needs)
+            yield from self._from_tsv(path, data or folder)
+            return
+        columns = ("index", "question", "hint", *LETTERS, "answer", "category", "split")
+        for _, row, picture in parquet_rows(files, data or folder, columns):
+            cells = {name: "" if cell is None else str(cell) for name, cell in row.items()}
+            yield row_sample(self.name, cells, (picture,) if picture else ())
+
+
 class FirstLetter(Judge):
     """The first character of the answer is the letter of its choice, in capitals.
 
     An answer that begins with no letter of the question's choices is unparsed; the official numbers
-    count it as wrong. (The server's own reading asks GPT, then draws a letter: not reproduced.)
+    count it as wrong. Beside it stands the reading of MMBench's first evaluator, `can_infer`, as
+    far as it needs no GPT. (The server then asks GPT, and draws a letter: not reproduced.)
+
+    Args:
+        name: of the task.
     """
 
-    name = MMBench.name
     judges_empty = True
+
+    def __init__(self, name: str = MMBench.name) -> None:
+        self.name = name
 
     @property
     def metrics(self) -> Sequence[Metric]:
@@ -190,12 +243,28 @@ class FirstLetter(Judge):
                 official=True,
             ),
             Metric("row_accuracy", "correct", True, summary="rows that are right", official=True),
+            Metric(
+                "can_infer_circular_accuracy",
+                "inferred_correct",
+                True,
+                summary="circular accuracy where letters and texts are read as the first evaluator"
+                " reads them before it asks GPT; what it would ask for is wrong",
+                statistic=ALL_OF_REQUEST,
+                official=True,
+            ),
+            Metric(
+                "can_infer_rate",
+                "inferred",
+                None,
+                summary="rows that the first evaluator reads without GPT",
+                official=True,
+            ),
             PARSED_ACCURACY,
         )
 
     def describe(self) -> Mapping[str, Json]:
         """The rule's name."""
-        return {"rule": "first letter"}
+        return {"rule": "first letter; can_infer of OpenCompass tools/eval_mmbench.py"}
 
     def judge(self, responses: Sequence[Response]) -> Sequence[Verdict]:
         """Each row by itself."""
@@ -296,14 +365,17 @@ def _verdict(response: Response) -> Verdict:
     if not response.sample.references:
         return Verdict(status=UNPARSED, explanation="the file holds no answers: a server scores it")
     letters = str(metadata["letters"])
-    shown = metadata.get("option_char")
     found = response.text.strip()[:1]
     letter = found if found and found in letters else None
-    if letter is not None and isinstance(shown, list) and len(shown) == len(letters):
-        # After a rotation, the option that is shown as A may be the file's B.
-        letter = str(shown[letters.index(letter)])
+    if letter is not None:
+        letter = _letter_in_file(letter, response)
     correct = float(letter in response.sample.references)
-    values = {"correct": correct}
+    inferred = _inferred(response)
+    values = {
+        "correct": correct,
+        "inferred_correct": float(inferred in response.sample.references),
+        "inferred": float(inferred is not None),
+    }
     if metadata["turn"] == 0:
         values["first_correct"] = correct
     if letter is not None:
@@ -311,3 +383,25 @@ def _verdict(response: Response) -> Verdict:
         return Verdict(values, SCORED, f"reads {letter}")
     status = UNPARSED if response.text.strip() else EMPTY
     return Verdict(values, status, f"begins with none of {letters}")
+
+
+def _letter_in_file(letter: str, response: Response) -> str:
+    """After a rotation, the option that is shown as A may be the file's B."""
+    letters, shown = str(response.sample.metadata["letters"]), response.sample.metadata
+    turned = shown.get("option_char")
+    if isinstance(turned, list) and len(turned) == len(letters) and letter in letters:
+        return str(turned[letters.index(letter)])
+    return letter
+
+
+def _inferred(response: Response) -> Optional[str]:
+    columns = response.sample.metadata["columns"]
+    if not isinstance(columns, dict):
+        raise TypeError(f"columns {columns!r}")
+    options = {
+        letter: str(columns[letter]) for letter in LETTERS if columns.get(letter) is not None
+    }
+    # The evaluator reads a workbook by pandas, and what is missing there is "nan" as a text.
+    said = "nan" if response.text in _MISSING else response.text
+    letter = infer_letter(said)
+    return _letter_in_file(letter, response) if letter else infer_text(said, options)

@@ -67,7 +67,8 @@ class ScienceQA(Benchmark):
     def samples(self, data: Optional[Path]) -> Iterator[Sample]:
         """LLaVA's questions, in their order."""
         folder = folder_of(data, ("scienceqa", "ScienceQA"), self.name, self.needs)
-        files = parquet_files(folder)
+        # Beside it there may be ScienceQA-IMG, a part of the same questions.
+        files = parquet_files(folder / "ScienceQA-FULL") or parquet_files(folder)
         if files and not (folder / "llava_test_CQM-A.json").is_file():
             yield from self._from_parquet(files, data or folder)
             return

@@ -25,12 +25,30 @@ from regap_benchmarks.records import (
     RunHeader,
     Sample,
 )
+from regap_benchmarks.utility.lmms_lab import parquet_files, parquet_rows
 from regap_benchmarks.utility.vqa_scorer import answered, question_ids, question_lines
 
 LETTERS = ("A", "B", "C", "D")
 _QUESTIONS = "llava-seed-bench.jsonl"
 _ANSWERS = "SEED-Bench.json"
 _TYPES = ("image", "video")
+_SUFFIX = "\nAnswer with the option's letter from the given choices directly."
+# `question_type` of SEED-Bench.json, which the table of lmms-lab does not have; as SEED-Bench's own
+# evaluation code names them. (An early README of it has 3 and 4 the other way round.)
+DIMENSIONS = {
+    1: "Scene Understanding",
+    2: "Instance Identity",
+    3: "Instance Attributes",
+    4: "Instance Location",
+    5: "Instances Counting",
+    6: "Spatial Relation",
+    7: "Instance Interaction",
+    8: "Visual Reasoning",
+    9: "Text Understanding",
+    10: "Action Recognition",
+    11: "Action Prediction",
+    12: "Procedure Understanding",
+}
 
 
 class SeedBench(Benchmark):
@@ -43,7 +61,8 @@ class SeedBench(Benchmark):
     needs = (
         f"seed_bench/{_QUESTIONS} of LLaVA's eval.zip; seed_bench/{_ANSWERS},"
         " seed_bench/SEED-Bench-image/* and, by LLaVA's extract_video_frames.py,"
-        " seed_bench/SEED-Bench-video-image/* of AILab-CVC/SEED-Bench"
+        " seed_bench/SEED-Bench-video-image/* of AILab-CVC/SEED-Bench; or"
+        " SEED-Bench/data/test-*.parquet of lmms-lab/SEED-Bench"
     )
     source = "arXiv 2307.16125; LLaVA's convert_seed_for_submission.py; data CC BY-NC 4.0"
     # Upstream looks answers up by question: the last counts, others' are passed over.
@@ -52,7 +71,12 @@ class SeedBench(Benchmark):
 
     def samples(self, data: Optional[Path]) -> Iterator[Sample]:
         """LLaVA's questions in their order; the category is "image/DIMENSION" or "video/..."."""
-        folder = folder_of(data, ("seed_bench",), self.name, self.needs)
+        names = ("seed_bench", "SEED-Bench")
+        folder = folder_of(data, names, self.name, self.needs)
+        files = parquet_files(folder)
+        if files and not (folder / _QUESTIONS).is_file():
+            yield from self._from_parquet(files, data or folder)
+            return
         known = _answers(first_file(folder, (_ANSWERS,), self.name, self.needs))
         path = first_file(folder, (_QUESTIONS,), self.name, self.needs)
         for where, sample, _ in question_lines(path, folder, self.name, data or folder):
@@ -71,6 +95,29 @@ class SeedBench(Benchmark):
                 category=category,
                 references=(answer,),
                 metadata={**sample.metadata, "question_id": official_id},
+            )
+
+    def _from_parquet(self, files: Sequence[Path], data: Path) -> Iterator[Sample]:
+        columns = ["question_id", "question", "answer", "data_id", "data_type", "question_type_id"]
+        columns += [f"choice_{letter.lower()}" for letter in LETTERS]
+        for where, row, picture in parquet_rows(files, data, columns):
+            kind, number, answer = row["data_type"], row["question_type_id"], row["answer"]
+            if kind not in _TYPES or number not in DIMENSIONS or answer not in LETTERS:
+                raise ValueError(
+                    f"{where}: expected a data_type of {', '.join(_TYPES)}, a question_type_id from"
+                    f" 1 to {len(DIMENSIONS)} and an answer of {', '.join(LETTERS)}, found"
+                    f" {kind!r}, {number!r} and {answer!r}. Pass the files of lmms-lab/SEED-Bench."
+                )
+            options = [f"{letter}. {row[f'choice_{letter.lower()}']}" for letter in LETTERS]
+            yield Sample(
+                task=self.name,
+                id=str(row["question_id"]),
+                request=str(row["data_id"]),
+                prompt="\n".join([str(row["question"]), *options]) + _SUFFIX,
+                pictures=(picture,) if picture else (),
+                category=f"{kind}/{DIMENSIONS[number]}",
+                references=(answer,),
+                metadata={"question_id": row["question_id"]},
             )
 
     def scorer(self) -> Judge:

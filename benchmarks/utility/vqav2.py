@@ -32,7 +32,6 @@ from regap_benchmarks.utility.vqa_scorer import (
     SHORT_ANSWER,
     VQA_ACCURACY,
     VqaScorer,
-    mean_percent,
     people,
     question_lines,
 )
@@ -154,13 +153,15 @@ class VqaV2Val(Benchmark):
         return VqaScorer(self.name, (VQA_ACCURACY,), rule, submitted_score)
 
     def official(self, header: RunHeader, judgements: Sequence[Judgement]) -> Mapping[str, Json]:
-        """`overall` and `perAnswerType` of vqaEval.py: percent, to two decimals."""
-        types = dict.fromkeys(item.category for item in judgements)
-        by_type: Dict[str, Json] = {
-            kind: _rounded(mean_percent([i for i in judgements if i.category == kind], "score"))
-            for kind in types
-        }
-        return {"overall": _rounded(mean_percent(judgements, "score")), "perAnswerType": by_type}
+        """`overall` and `perAnswerType` of vqaEval.py: percent, to two decimals.
+
+        A missing answer is the empty one that LLaVA uploads in its place, and wrong.
+        """
+        by_type: Dict[str, Json] = {}
+        for kind in dict.fromkeys(cell.category for cell in header.cells):
+            asked = sum(cell.samples for cell in header.cells if cell.category == kind)
+            by_type[kind] = _percent([i for i in judgements if i.category == kind], asked)
+        return {"overall": _percent(judgements, header.samples), "perAnswerType": by_type}
 
     def _answers(self, path: Path) -> Dict[Any, Mapping[str, Any]]:
         found: Dict[Any, Mapping[str, Any]] = {}
@@ -181,5 +182,7 @@ def _list(path: Path, key: str) -> List[Dict[str, Any]]:
     return rows
 
 
-def _rounded(value: Optional[float]) -> Optional[float]:
-    return None if value is None else round(value, 2)
+def _percent(judgements: Sequence[Judgement], asked: int) -> Optional[float]:
+    # In vqaEval.py's order of operations.
+    total = sum(item.values.get("score", 0.0) for item in judgements)
+    return round(100 * total / asked, 2) if asked else None

@@ -12,11 +12,10 @@ from stand_ins.answer_files import (
     score_file,
     whole,
     write_answers,
-    write_json,
     write_lines,
-    write_picture,
 )
 from stand_ins.chat_server import chat_server
+from stand_ins.graded_files import write_llava_bench
 
 from regap_benchmarks.judges.chat_server import ChatServer
 from regap_benchmarks.plugins import load_plugins
@@ -112,28 +111,8 @@ def test_reviews_that_were_changed_or_are_there_twice_are_refused(tmp_path):
         score_file("llava_bench", twice, None)
 
 
-def _write_llava_bench(folder, *, rule=True):
-    base = folder / "llava-bench-in-the-wild"
-    questions, contexts, answers = [], [], []
-    for number, category in enumerate(("conv", "detail", "complex")):
-        write_picture(base / "images" / f"{number:03d}.jpg")
-        image = f"{number:03d}.jpg"
-        questions.append(
-            {"question_id": number, "image": image, "category": category, "text": f"Q{number}?"}
-        )
-        contexts.append({"image": image, "caption": ["one", "two"] if number else "whole"})
-        answers.append({"question_id": number, "text": f"G{number}", "answer_id": "x"})
-    write_lines(base / "questions.jsonl", questions)
-    write_lines(base / "context.jsonl", contexts)
-    write_lines(base / "answers_gpt4.jsonl", answers)
-    if rule:
-        rules = {f"llava_bench_{q['category']}": {"role": "R", "prompt": "P"} for q in questions}
-        write_json(base / "rule.json", rules)
-    return folder
-
-
 def test_what_the_grader_is_asked(tmp_path):
-    _write_llava_bench(tmp_path)
+    write_llava_bench(tmp_path)
     samples = list(load_plugins().benchmarks.get("llava_bench").samples(tmp_path))
     with chat_server(lambda number, body: "8 6\nBecause.") as (url, asked):
         grader = LlavaBenchGrader(ChatServer(url, "judge-1"))
@@ -150,7 +129,7 @@ def test_what_the_grader_is_asked(tmp_path):
 
 @needs_data
 def test_the_official_rule_has_a_prompt_for_each_category(tmp_path):
-    _write_llava_bench(tmp_path, rule=False)
+    write_llava_bench(tmp_path, rule=False)
     rule = (DATA / "llava-bench-in-the-wild" / "rule.json").read_text(encoding="utf-8")
     path = tmp_path / "llava-bench-in-the-wild" / "rule.json"
     path.write_text(rule, encoding="utf-8")
@@ -161,7 +140,7 @@ def test_the_official_rule_has_a_prompt_for_each_category(tmp_path):
 
 
 def test_a_reply_without_scores_is_unparsed_and_not_zero(tmp_path):
-    _write_llava_bench(tmp_path)
+    write_llava_bench(tmp_path)
     sample = next(iter(load_plugins().benchmarks.get("llava_bench").samples(tmp_path)))
     with chat_server(lambda number, body: "I cannot say.") as (url, asked):
         grader = LlavaBenchGrader(ChatServer(url, "judge-1"))
@@ -171,7 +150,7 @@ def test_a_reply_without_scores_is_unparsed_and_not_zero(tmp_path):
 
 
 def test_without_the_rule_the_message_says_where_it_is(tmp_path):
-    _write_llava_bench(tmp_path, rule=False)
+    write_llava_bench(tmp_path, rule=False)
     path = write_answers(tmp_path / "a.jsonl", [(0, "Mine")])
     grader = LlavaBenchGrader(ChatServer("http://localhost:1", "m"))
     sample = next(iter(load_plugins().benchmarks.get("llava_bench").samples(tmp_path)))
@@ -180,14 +159,14 @@ def test_without_the_rule_the_message_says_where_it_is(tmp_path):
 
 
 def test_a_question_without_a_context_is_refused(tmp_path):
-    base = _write_llava_bench(tmp_path) / "llava-bench-in-the-wild"
+    base = write_llava_bench(tmp_path) / "llava-bench-in-the-wild"
     write_lines(base / "context.jsonl", [{"image": "000.jpg", "caption": "whole"}])
     with pytest.raises(ValueError, match=r"questions\.jsonl, line 2: expected an answer of GPT-4"):
         list(load_plugins().benchmarks.get("llava_bench").samples(tmp_path))
 
 
 def test_the_whole_way_on_stand_in_data(tmp_path, monkeypatch, capsys):
-    _write_llava_bench(tmp_path / "data")
+    write_llava_bench(tmp_path / "data")
     monkeypatch.setenv("REGAP_GRADER_MODEL", "judge-1")
     with chat_server(lambda number, body: f"8 {4 + number % 3}\nx") as (url, asked):
         monkeypatch.setenv("REGAP_GRADER_URL", url)

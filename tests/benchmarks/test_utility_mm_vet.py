@@ -15,9 +15,9 @@ from stand_ins.answer_files import (
     whole,
     write_answers,
     write_json,
-    write_picture,
 )
 from stand_ins.chat_server import chat_server
+from stand_ins.graded_files import write_mm_vet
 
 from regap_benchmarks import cli
 from regap_benchmarks.judges.chat_server import ChatServer
@@ -27,15 +27,6 @@ from regap_benchmarks.records import Judgement, Response, read_run
 from regap_benchmarks.utility.mm_vet import CAPABILITIES, MMVetGrader, read_grade
 
 GRADES = DATA / "mm-vet" / "results" / "llava-v1.5-7b_gpt-4-grade-3runs.json"
-EVALUATOR = '''
-prompt = """Grade it.
-
-Question | Ground truth | Prediction | Correctness
-"""
-
-def run(line):
-    return prompt + "\\nGive a number (digit): "
-'''
 
 
 @needs_data
@@ -43,12 +34,57 @@ def test_the_three_runs_of_llava_7b():
     oracle = expected_scores()["mm-vet"]["7b_3runs"]
     score = score_file("mm_vet", GRADES, DATA)
     found = dict(score.official["as given"])
-    combinations = found.pop("combinations")
+    combinations, bard = found.pop("combinations"), found.pop("bard")
     assert found == {name: value for name, value in oracle.items() if name != "published"}
     assert found["total"] == oracle["published"]
     assert len(combinations) == 16
+    assert bard == score_file("mm_vet_bard", GRADES, DATA).official["as given"]
     assert whole(score)["total"].value == pytest.approx(found["total"] / 100, abs=0.0005)
     assert score.counts["unparsed"] == 0
+
+
+@needs_data
+def test_bards_questions_as_upstreams_option_counts_them():
+    """Upstream sums the grades of bard_set.json's ids, run by run, and divides by their number."""
+    grades = json.loads(GRADES.read_text(encoding="utf-8"))
+    names = json.loads((DATA / "mm-vet" / "bard_set.json").read_text(encoding="utf-8"))
+    runs = [sum(grades[name]["score"][run] for name in names) / 168 * 100 for run in range(3)]
+    score = score_file("mm_vet_bard", GRADES, DATA)
+    found = score.official["as given"]
+    assert found["runs"] == [round(value, 1) for value in runs]
+    assert found["total"] == round(sum(runs) / 3, 1)
+    assert score.counts["asked"] == len(names) == 168
+    assert (score.counts["missing"], score.counts["unknown"]) == (0, 50)
+    assert "50 answers are to questions that were not asked" in score.notes[0]
+    own = whole(score_file("mm_vet", GRADES, DATA))["bard_total"]
+    assert own.value == pytest.approx(sum(runs) / 300)
+    assert own.n == 168
+
+
+def test_bards_questions_of_one_grading_and_of_their_own(tmp_path):
+    write_mm_vet(tmp_path, bard=(0, 2))
+    grades = {f"v1_{n}": [(score, str(score))] for n, score in enumerate([1.0, 0.0, 0.5])}
+    found = score_file("mm_vet", _grade_file(tmp_path / "g.json", grades), tmp_path)
+    assert found.official["as given"]["total"] == 50.0
+    assert found.official["as given"]["bard"]["total"] == 75.0
+    assert found.official["as given"]["bard"]["rec"] == 50.0
+    assert whole(found)["bard_total"].n == 2
+    own = {name: grades[name] for name in ("v1_0", "v1_2")}
+    found = score_file("mm_vet_bard", _grade_file(tmp_path / "g.json", own), tmp_path)
+    assert found.official["as given"]["total"] == 75.0
+    assert "bard" not in found.official["as given"]
+
+
+def test_a_bard_set_that_is_absent_or_of_other_questions_is_refused(tmp_path):
+    write_mm_vet(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"expected bard_set\.json for the task"):
+        list(load_plugins().benchmarks.get("mm_vet_bard").samples(tmp_path))
+    write_mm_vet(tmp_path, bard=(0, 7))
+    with pytest.raises(ValueError, match="found 1 others, such as 'v1_7'"):
+        list(load_plugins().benchmarks.get("mm_vet").samples(tmp_path))
+    write_json(tmp_path / "mm-vet" / "bard_set.json", {"v1_0": 1})
+    with pytest.raises(ValueError, match="expected a list of question ids"):
+        list(load_plugins().benchmarks.get("mm_vet").samples(tmp_path))
 
 
 @needs_data
@@ -63,24 +99,6 @@ def test_the_combinations_of_the_official_table():
     assert {frozenset(name.split("_")): value for name, value in found.items()} == official
 
 
-def _write_mm_vet(folder, *, evaluator=True):
-    base = folder / "mm-vet"
-    questions = {}
-    for number, capability in enumerate((["ocr", "math"], ["rec"], ["rec", "know", "gen"])):
-        write_picture(base / "images" / f"v1_{number}.png")
-        questions[f"v1_{number}"] = {
-            "imagename": f"v1_{number}.png",
-            "question": f"Q{number}?",
-            "answer": f"a{number}<AND>b<OR>c",
-            "capability": capability,
-            "imagesource": "web",
-        }
-    write_json(base / "mm-vet.json", questions)
-    if evaluator:
-        (base / "mm-vet_evaluator.py").write_text(EVALUATOR, encoding="utf-8")
-    return folder
-
-
 def _grade_file(path, grades):
     return write_json(
         path,
@@ -93,7 +111,7 @@ def _grade_file(path, grades):
 
 
 def test_stored_grades_of_two_runs(tmp_path):
-    _write_mm_vet(tmp_path)
+    write_mm_vet(tmp_path)
     grades = {
         "v1_0": [(1.0, "1.0"), (0.0, "the")],
         "v1_1": [(0.5, "0.5"), (0.5, "0.5")],
@@ -114,7 +132,7 @@ def test_stored_grades_of_two_runs(tmp_path):
 
 
 def test_incomplete_grades(tmp_path):
-    _write_mm_vet(tmp_path)
+    write_mm_vet(tmp_path)
     two = {"v1_0": [(1.0, "1")], "v1_1": [(1.0, "1")]}
     score = score_file("mm_vet", _grade_file(tmp_path / "g.json", two), tmp_path)
     assert score.official["as given"] == {"total": None}
@@ -159,7 +177,7 @@ def _server(url, **options):
 
 
 def test_what_the_grader_is_asked(tmp_path):
-    _write_mm_vet(tmp_path)
+    write_mm_vet(tmp_path)
     with chat_server(lambda number, body: "0.8") as (url, asked):
         verdicts = MMVetGrader(_server(url)).judge(_responses(tmp_path)[:1])
     assert verdicts[0].values == {"score": 0.8, "ocr": 0.8, "math": 0.8, "parsed_score": 0.8}
@@ -173,7 +191,7 @@ def test_what_the_grader_is_asked(tmp_path):
 
 
 def test_replies_that_cannot_be_read_are_asked_for_again_and_are_no_grade(tmp_path):
-    _write_mm_vet(tmp_path)
+    write_mm_vet(tmp_path)
     with chat_server(lambda number, body: "lorem") as (url, asked):
         (verdict,) = MMVetGrader(_server(url)).judge(_responses(tmp_path)[:1])
     assert verdict.status == "unparsed"
@@ -185,7 +203,7 @@ def test_replies_that_cannot_be_read_are_asked_for_again_and_are_no_grade(tmp_pa
 
 
 def test_a_later_reply_that_can_be_read_is_the_grade(tmp_path):
-    _write_mm_vet(tmp_path)
+    write_mm_vet(tmp_path)
     with chat_server(lambda number, body: "0.4" if number == 2 else "?") as (url, asked):
         (verdict,) = MMVetGrader(_server(url)).judge(_responses(tmp_path)[:1])
     assert (verdict.status, verdict.values["score"], len(asked)) == ("scored", 0.4, 3)
@@ -219,7 +237,7 @@ def test_a_server_that_is_not_there_is_an_error():
 
 def test_without_a_server_or_the_examples_the_message_says_what_to_set(tmp_path, monkeypatch):
     monkeypatch.delenv("REGAP_GRADER_URL", raising=False)
-    _write_mm_vet(tmp_path, evaluator=False)
+    write_mm_vet(tmp_path, evaluator=False)
     with pytest.raises(JudgeError, match="REGAP_GRADER_URL and REGAP_GRADER_MODEL"):
         MMVetGrader().judge(_responses(tmp_path)[:1])
     with pytest.raises(ValueError, match="expected the grader's examples"):
@@ -227,7 +245,7 @@ def test_without_a_server_or_the_examples_the_message_says_what_to_set(tmp_path,
 
 
 def test_answers_of_llava_are_graded(tmp_path, monkeypatch):
-    _write_mm_vet(tmp_path)
+    write_mm_vet(tmp_path)
     monkeypatch.setenv("REGAP_GRADER_MODEL", "judge-1")
     path = write_answers(tmp_path / "a.jsonl", [(0, "a"), (1, ""), (2, "c")])
     with chat_server(lambda number, body: f"0.{number}") as (url, _):
@@ -238,7 +256,7 @@ def test_answers_of_llava_are_graded(tmp_path, monkeypatch):
 
 
 def test_grading_goes_on_where_a_server_failed(tmp_path, monkeypatch, capsys):
-    _write_mm_vet(tmp_path / "data")
+    write_mm_vet(tmp_path / "data")
     monkeypatch.setenv("REGAP_GRADER_MODEL", "judge-1")
     run = tmp_path / "run"
     words = ["run", "--model", "fake:mixed", "--tasks", "mm_vet", "--data", str(tmp_path / "data")]
@@ -257,7 +275,7 @@ def test_grading_goes_on_where_a_server_failed(tmp_path, monkeypatch, capsys):
 
 
 def test_the_whole_way_on_stand_in_data(tmp_path, monkeypatch, capsys):
-    _write_mm_vet(tmp_path / "data")
+    write_mm_vet(tmp_path / "data")
     monkeypatch.setenv("REGAP_GRADER_MODEL", "judge-1")
     with chat_server(lambda number, body: "0.6") as (url, _):
         monkeypatch.setenv("REGAP_GRADER_URL", url)

@@ -12,8 +12,8 @@ from stand_ins.answer_files import (
     score_file,
     whole,
     write_lines,
-    write_picture,
 )
+from stand_ins.choice_files import write_mme
 
 from regap_benchmarks.plugins import load_plugins
 from regap_benchmarks.utility.mme import COGNITION, PERCEPTION, SUFFIX, read_answer
@@ -78,28 +78,6 @@ def test_the_first_four_characters(text, answer):
     assert read_answer(text) == answer
 
 
-def _write_mme(folder, *, beside=False):
-    """Two pictures of two subtasks, and a question that has no answer."""
-    lines = []
-    for subtask, ending in (("existence", "jpg"), ("code_reasoning", "png")):
-        for number in range(2):
-            name = f"{subtask}/{number}.{ending}"
-            base = folder / "MME" / "MME_Benchmark_release_version" / subtask
-            write_picture(base / f"{number}.{ending}")
-            texts = base if beside else base / "questions_answers_YN"
-            texts.mkdir(parents=True, exist_ok=True)
-            rows = []
-            for answer in ("Yes", "No"):
-                question = f"Is {answer} right of {number}?"
-                rows.append(f"{question} Please answer yes or no.\t{answer}")
-                line = {"question_id": name, "image": name, "text": question + SUFFIX}
-                lines.append({**line, "category": subtask})
-            (texts / f"{number}.txt").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    extra = {"question_id": "existence/9.jpg", "text": "Unknown?" + SUFFIX}
-    write_lines(folder / "MME" / "llava_mme.jsonl", [*lines, {**extra, "category": "existence"}])
-    return lines
-
-
 def _answers(path, lines, texts):
     return write_lines(
         path,
@@ -112,7 +90,7 @@ def _answers(path, lines, texts):
 
 @pytest.mark.parametrize("beside", [True, False])
 def test_the_points_of_llavas_answers(tmp_path, beside):
-    lines = _write_mme(tmp_path, beside=beside)
+    lines = write_mme(tmp_path, beside=beside)
     texts = ["Yes", "No", "Yes", "Yes", "Perhaps", "no", "yes", "NO"]
     score = score_file("mme", _answers(tmp_path / "a.jsonl", lines, texts), tmp_path)
     found = score.official["as given"]
@@ -128,7 +106,7 @@ def test_the_points_of_llavas_answers(tmp_path, beside):
 
 
 def test_another_order_changes_nothing_and_unknown_questions_are_passed_over(tmp_path):
-    lines = _write_mme(tmp_path)
+    lines = write_mme(tmp_path)
     texts = ["Yes", "No"] * 4
     unknown = {"question_id": "existence/9.jpg", "text": "Unknown?" + SUFFIX}
     pairs = list(zip([*lines, unknown], [*texts, "Yes"]))[::-1]
@@ -139,7 +117,7 @@ def test_another_order_changes_nothing_and_unknown_questions_are_passed_over(tmp
 
 
 def test_a_missing_answer_is_missing_and_its_picture_not_both_right(tmp_path):
-    lines = _write_mme(tmp_path)
+    lines = write_mme(tmp_path)
     path = _answers(tmp_path / "a.jsonl", lines[:-1], ["Yes", "No"] * 4)
     score = score_file("mme", path, tmp_path)
     assert score.counts["missing"] == 1
@@ -147,7 +125,7 @@ def test_a_missing_answer_is_missing_and_its_picture_not_both_right(tmp_path):
 
 
 def test_a_question_answered_twice_is_refused(tmp_path):
-    lines = _write_mme(tmp_path)
+    lines = write_mme(tmp_path)
     path = _answers(tmp_path / "a.jsonl", [*lines, lines[0]], ["Yes"] * 9)
     with pytest.raises(ValueError, match="expected one answer to each question"):
         score_file("mme", path, tmp_path)
@@ -170,7 +148,7 @@ def test_a_folder_that_the_official_tool_would_pair_wrongly_is_refused(tmp_path,
 
 
 def test_the_whole_way_on_stand_in_data(tmp_path, capsys):
-    _write_mme(tmp_path / "data")
+    write_mme(tmp_path / "data")
     results, scored = run_whole_way("mme", tmp_path / "data", tmp_path / "run", capsys)
     assert 0 <= results["perception,none"] <= 200
     assert scored["official"]["as given"]["cognition"] is not None

@@ -13,33 +13,12 @@ from stand_ins.answer_files import (
     score_file,
     whole,
     write_lines,
-    write_picture,
 )
+from stand_ins.choice_files import write_pope
 
 from regap_benchmarks.plugins import load_plugins
 from regap_benchmarks.records import Response, Sample
 from regap_benchmarks.utility.pope import SPLITS, SUFFIX, says_no
-
-
-def _write_pope(folder, *, typo=True, labels=("yes", "no", "no", "yes"), pictures=True):
-    """Three splits of four questions about two pictures, as LLaVA and POPE lay them out."""
-    questions, offset = [], 0
-    for split in SPLITS:
-        rows = []
-        for number, label in enumerate(labels, start=1):
-            word = "imange" if typo and number == 2 else "image"
-            text = f"Is there a {split} thing {number} in the {word}?"
-            image = f"COCO_{(number - 1) // 2}.jpg"
-            rows.append({"question_id": number, "image": image, "text": text, "label": label})
-            question = {"question_id": offset + number, "image": image, "text": text + SUFFIX}
-            questions.append({**question, "category": split})
-        write_lines(folder / "pope" / "coco" / f"coco_pope_{split}.json", rows)
-        offset += 10_000_000
-    write_lines(folder / "pope" / "llava_pope_test.jsonl", questions)
-    if pictures:
-        for number in range(2):
-            write_picture(folder / "pope" / "val2014" / f"COCO_{number}.jpg")
-    return questions
 
 
 def _answers(path, questions, texts):
@@ -102,7 +81,7 @@ def test_the_rule_on_made_up_answers(seed):
 
 
 def test_the_numbers_of_upstreams_script(tmp_path):
-    questions = _write_pope(tmp_path)
+    questions = write_pope(tmp_path)
     texts = ["Yes", "No", "Yes", "No"] * 2 + ["Yes", "no", "NO", "Maybe"]
     score = _score(tmp_path, _answers(tmp_path / "a.jsonl", questions, texts))
     own = score.official["as given"]
@@ -131,8 +110,99 @@ def test_the_numbers_of_upstreams_script(tmp_path):
     assert by_name["parsed_accuracy"].strict == pytest.approx(7 / 12)
 
 
+def _upstream(questions, rows, labels):
+    """What eval_pope.py of LLaVA at 4241f08 computes, written again from its steps.
+
+    Args:
+        questions: split by question id.
+        rows: (question id, text) in the order of the answer file.
+        labels: of each split, in the order of its label file.
+
+    Returns:
+        of each split, what it prints; None where it divides by zero.
+    """
+    found = {}
+    for split in SPLITS:
+        said = []
+        for name, text in rows:
+            if questions[name] == split:
+                tokens = text[: text.index(".")] if "." in text else text
+                tokens = "".join(tokens.split(",")).split(" ")
+                said.append(not any(tokens.count(no) for no in ("No", "not", "no")))
+        # zip stops at the shorter: answers and labels meet by their place, whatever is missing.
+        table = list(zip(said, [label != "no" for label in labels[split]]))
+        tp, fp = table.count((True, True)), table.count((True, False))
+        tn, fn = table.count((False, False)), table.count((False, True))
+        try:
+            precision, recall = tp / (tp + fp), tp / (tp + fn)
+            f1 = 2 * precision * recall / (precision + recall)
+        except ZeroDivisionError:
+            f1 = None
+        found[split] = {
+            "f1": f1,
+            "accuracy": (tp + tn) / len(table),
+            "yes_ratio": sum(said) / len(said),
+            **{"tp": tp, "fp": fp, "tn": tn, "fn": fn},
+        }
+    return found
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_drawn_answers_have_the_numbers_of_upstreams_script(tmp_path, seed, shuffled):
+    rng = random.Random(seed)
+    labels = tuple(rng.choice(["yes", "no"]) for _ in range(20))
+    questions = write_pope(tmp_path, labels=labels, pictures=False)
+    parts = ["No", "no", "not", "NO", "Yes", "yes", " ", " ", " ", ",", ".", "\n", "a", "\u00f1o"]
+    rows = [(question, "".join(rng.choices(parts, k=rng.randint(0, 6)))) for question in questions]
+    if shuffled:
+        rng.shuffle(rows)
+    answers = _answers(tmp_path / "a.jsonl", [q for q, _ in rows], [t for _, t in rows])
+    score = _score(tmp_path, answers)
+    expected = _upstream(
+        {question["question_id"]: question["category"] for question in questions},
+        [(question["question_id"], text) for question, text in rows],
+        dict.fromkeys(SPLITS, labels),
+    )
+    official = score.official["as given"]
+    for split, numbers in expected.items():
+        assert {name: official[split][name] for name in numbers} == numbers
+    f1s = [numbers["f1"] for numbers in expected.values()]
+    assert official["mean_f1"] == (None if None in f1s else sum(f1s) / 3)
+    # The estimates go by id: in the file's own order they are upstream's numbers.
+    if not shuffled:
+        found = whole(score)
+        assert found["mean_f1"].value == pytest.approx(official["mean_f1"], abs=1e-12)
+        assert found["yes_ratio"].value == pytest.approx(
+            sum(numbers["yes_ratio"] for numbers in expected.values()) / 3
+        )
+
+
+@needs_data
+@pytest.mark.parametrize("seed", range(2))
+def test_drawn_answers_to_the_official_questions_have_upstreams_numbers(tmp_path, seed):
+    """The 2910 random questions among them: the splits are not of equal length."""
+    rng = random.Random(seed)
+    samples = list(load_plugins().benchmarks.get("pope").samples(DATA))
+    texts = ["Yes", "No", "no, it is not", "Yes. No", "NO", "", "It does not. Yes", "yes,no"]
+    rows = [(sample.id, rng.choice(texts)) for sample in samples]
+    lines = [{"question_id": name, "text": text} for name, text in rows]
+    score = _score(DATA, write_lines(tmp_path / "a.jsonl", lines))
+    labels = {
+        split: [sample.references[0] for sample in samples if sample.category == split]
+        for split in SPLITS
+    }
+    expected = _upstream({sample.id: sample.category for sample in samples}, rows, labels)
+    official = score.official["as given"]
+    for split, numbers in expected.items():
+        assert {name: official[split][name] for name in numbers} == numbers
+    assert score.counts["empty"] == sum(text == "" for _, text in rows)
+    neither = sum(text in ("", "yes,no") for _, text in rows)
+    assert score.counts["unparsed"] + score.counts["empty"] == neither
+
+
 def test_empty_answers_are_a_yes_by_the_rule_and_shown(tmp_path):
-    questions = _write_pope(tmp_path)
+    questions = write_pope(tmp_path)
     score = _score(tmp_path, _answers(tmp_path / "a.jsonl", questions, [""] * 12))
     assert score.official["as given"]["random"]["yes_ratio"] == 1
     assert score.counts["empty"] == 12
@@ -148,7 +218,7 @@ def test_both_is_unparsed_and_has_a_value():
 
 
 def test_what_upstream_divides_by_zero_for_is_undefined(tmp_path):
-    questions = _write_pope(tmp_path)
+    questions = write_pope(tmp_path)
     score = _score(tmp_path, _answers(tmp_path / "a.jsonl", questions, ["no"] * 12))
     own = score.official["as given"]
     assert own["random"]["precision"] is None
@@ -158,7 +228,7 @@ def test_what_upstream_divides_by_zero_for_is_undefined(tmp_path):
 
 
 def test_answers_in_another_order_are_paired_by_id_and_upstreams_number_is_shown(tmp_path):
-    questions = _write_pope(tmp_path)
+    questions = write_pope(tmp_path)
     right = ["yes", "no", "no", "yes"] * 3
     pairs = list(zip(questions, right))[::-1]
     shuffled = _answers(tmp_path / "a.jsonl", [q for q, _ in pairs], [t for _, t in pairs])
@@ -167,7 +237,7 @@ def test_answers_in_another_order_are_paired_by_id_and_upstreams_number_is_shown
     # The labels yes, no, no, yes are the same backwards; with others the rows differ.
     assert score.official["as given"]["random"]["accuracy"] == 1
     assert "12 answers stand in another row" in score.notes[0]
-    _write_pope(tmp_path, labels=("yes", "no", "no", "no"))
+    write_pope(tmp_path, labels=("yes", "no", "no", "no"))
     right = ["yes", "no", "no", "no"] * 3
     pairs = list(zip(questions, right))[::-1]
     shuffled = _answers(tmp_path / "a.jsonl", [q for q, _ in pairs], [t for _, t in pairs])
@@ -177,7 +247,7 @@ def test_answers_in_another_order_are_paired_by_id_and_upstreams_number_is_shown
 
 
 def test_a_missing_answer_moves_upstreams_rows_and_is_missing_here(tmp_path):
-    questions = _write_pope(tmp_path, labels=("yes", "no", "no", "no"))
+    questions = write_pope(tmp_path, labels=("yes", "no", "no", "no"))
     right = ["yes", "no", "no", "no"] * 3
     path = _answers(tmp_path / "a.jsonl", questions[1:], right[1:])
     score = _score(tmp_path, path)
@@ -189,7 +259,7 @@ def test_a_missing_answer_moves_upstreams_rows_and_is_missing_here(tmp_path):
 
 @pytest.mark.parametrize("extra", [1, 99])
 def test_an_answer_twice_or_to_an_unknown_question_is_refused(tmp_path, extra):
-    questions = _write_pope(tmp_path)
+    questions = write_pope(tmp_path)
     more = {**questions[0], "question_id": extra}
     path = _answers(tmp_path / "a.jsonl", [*questions, more], ["yes"] * 13)
     with pytest.raises(ValueError, match=r"expected (one|an) answer"):
@@ -197,7 +267,7 @@ def test_an_answer_twice_or_to_an_unknown_question_is_refused(tmp_path, extra):
 
 
 def test_labels_of_another_commit_are_refused(tmp_path):
-    _write_pope(tmp_path)
+    write_pope(tmp_path)
     path = tmp_path / "pope" / "coco" / "coco_pope_random.json"
     lines = path.read_text(encoding="utf-8").splitlines()
     path.write_text("\n".join([lines[1], lines[0], *lines[2:]]), encoding="utf-8")
@@ -209,11 +279,11 @@ def test_labels_of_another_commit_are_refused(tmp_path):
 
 
 def test_head_asks_the_label_files_own_questions(tmp_path):
-    _write_pope(tmp_path, typo=False)
+    write_pope(tmp_path, typo=False)
     samples = list(load_plugins().benchmarks.get("pope_head").samples(tmp_path))
     assert len(samples) == 12
     assert samples[0].prompt.endswith(SUFFIX)
-    _write_pope(tmp_path)
+    write_pope(tmp_path)
     with pytest.raises(ValueError, match="imange"):
         list(load_plugins().benchmarks.get("pope_head").samples(tmp_path))
 
@@ -225,7 +295,7 @@ def test_without_data_the_message_says_what_is_needed():
 
 @pytest.mark.parametrize("task", ["pope", "pope_head"])
 def test_the_whole_way_on_stand_in_data(tmp_path, task, capsys):
-    _write_pope(tmp_path / "data", typo=task == "pope")
+    write_pope(tmp_path / "data", typo=task == "pope")
     results, scored = run_whole_way(task, tmp_path / "data", tmp_path / "run", capsys)
     assert 0 <= results["accuracy,none"] <= 1
     assert set(scored["official"]["as given"]) == {*SPLITS, "mean_f1"}

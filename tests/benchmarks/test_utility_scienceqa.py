@@ -12,35 +12,15 @@ from stand_ins.answer_files import (
     score_file,
     whole,
     write_answers,
-    write_json,
     write_lines,
-    write_picture,
 )
+from stand_ins.choice_files import write_scienceqa
 
 from regap_benchmarks.plugins import load_plugins
 from regap_benchmarks.records import Response, Sample
 from regap_benchmarks.utility.scienceqa import SUFFIX, choice_of, letter_of
 
 FILES = ["test_sqa_llava_13b_v0", "test_sqa_llava_lcs_558k_sqa_12e_vicuna_v1_3_13b"]
-
-
-def _write_scienceqa(folder):
-    """Four questions, two of them with a picture; the answers are A, B, C, B."""
-    questions, problems = [], {}
-    for number, (answer, choices, pictured) in enumerate(
-        [(0, 2, True), (1, 3, True), (2, 4, False), (1, 2, False)], start=1
-    ):
-        text = f"Question {number}?\n" + "\n".join(f"{'ABCD'[i]}. c{i}" for i in range(choices))
-        item = {"id": str(number), "conversations": [{"from": "human", "value": text}, {}]}
-        if pictured:
-            item["image"] = f"{number}/image.png"
-            item["conversations"][0]["value"] = "<image>\n" + text
-            write_picture(folder / "scienceqa" / "images" / "test" / str(number) / "image.png")
-        questions.append(item)
-        problems[str(number)] = {"answer": answer, "choices": [f"c{i}" for i in range(choices)]}
-    write_json(folder / "scienceqa" / "llava_test_CQM-A.json", questions)
-    write_json(folder / "scienceqa" / "problems.json", problems)
-    return folder
 
 
 @needs_data
@@ -97,7 +77,7 @@ def test_a_letter_without_a_choice_is_none():
 
 
 def test_the_numbers_of_upstreams_script(tmp_path):
-    _write_scienceqa(tmp_path)
+    write_scienceqa(tmp_path)
     path = tmp_path / "answers.jsonl"
     write_lines(
         path,
@@ -119,7 +99,7 @@ def test_the_numbers_of_upstreams_script(tmp_path):
 
 
 def test_a_missing_answer_is_wrong_and_upstream_knows_no_prompt_of_it(tmp_path):
-    _write_scienceqa(tmp_path)
+    write_scienceqa(tmp_path)
     path = write_answers(tmp_path / "answers.jsonl", [("1", "A"), ("3", "C")])
     score = score_file("scienceqa", path, tmp_path)
     assert score.official["as given"] == {"acc": 50.0, "img_acc": 100.0, "correct": 2, "count": 4}
@@ -127,7 +107,7 @@ def test_a_missing_answer_is_wrong_and_upstream_knows_no_prompt_of_it(tmp_path):
 
 
 def test_the_last_of_several_answers_counts_and_unknown_ones_are_passed_over(tmp_path):
-    _write_scienceqa(tmp_path)
+    write_scienceqa(tmp_path)
     pairs = [("1", "B"), ("2", "B"), ("3", "C"), ("4", "B"), ("1", "A"), ("x", "A")]
     path = write_answers(tmp_path / "answers.jsonl", pairs)
     score = score_file("scienceqa", path, tmp_path)
@@ -138,7 +118,7 @@ def test_the_last_of_several_answers_counts_and_unknown_ones_are_passed_over(tmp
 
 
 def test_a_prompt_that_disagrees_with_the_question_file_is_noted(tmp_path):
-    _write_scienceqa(tmp_path)
+    write_scienceqa(tmp_path)
     path = write_answers(tmp_path / "answers.jsonl", [("1", "A")])
     text = path.read_text(encoding="utf-8").replace('"prompt": ""', '"prompt": "no picture"')
     path.write_text(text, encoding="utf-8")
@@ -148,7 +128,7 @@ def test_a_prompt_that_disagrees_with_the_question_file_is_noted(tmp_path):
 
 
 def test_the_prompt_is_llavas(tmp_path):
-    _write_scienceqa(tmp_path)
+    write_scienceqa(tmp_path)
     samples = list(load_plugins().benchmarks.get("scienceqa").samples(tmp_path))
     assert samples[0].prompt == "Question 1?\nA. c0\nB. c1" + SUFFIX
     assert [item.category for item in samples] == ["image", "image", "text", "text"]
@@ -164,7 +144,7 @@ def test_a_run_without_pictures_keeps_the_questions_that_have_one():
 
 
 def test_the_whole_way_on_stand_in_data(tmp_path, capsys):
-    _write_scienceqa(tmp_path / "data")
+    write_scienceqa(tmp_path / "data")
     results, _ = run_whole_way("scienceqa", tmp_path / "data", tmp_path / "run", capsys)
     assert 0 <= results["accuracy,none"] <= 1
 
