@@ -14,7 +14,7 @@ from regap_benchmarks.judges.judge_question import check_questions
 from regap_benchmarks.judging import JudgingSummary, judge_responses
 from regap_benchmarks.pictures import check_condition
 from regap_benchmarks.plugins import BenchmarkPlugins
-from regap_benchmarks.records import Json, RunHeader
+from regap_benchmarks.records import Json, Response, RunHeader
 from regap_benchmarks.run_folder import RunFolder
 from regap_benchmarks.run_plan import header_for, plan_samples, shard_of
 from regap_benchmarks.runners.runner import ModelOptions, RunnerKind
@@ -23,6 +23,7 @@ DEFAULT_JUDGE = "refusal_phrases"
 _NO_OPTIONS = JudgeOptions()
 # Makes what is told of progress, by the name of the stage.
 MakeProgress = Callable[[str], Callable[[int, int], None]]
+BeforeJudging = Callable[[Judge, Sequence[Response]], None]
 
 
 @dataclass(frozen=True)
@@ -155,6 +156,7 @@ def judge_run(
     batch_size: int = 64,
     overwrite: bool = False,
     options: JudgeOptions = _NO_OPTIONS,
+    before: BeforeJudging = lambda judge, shown: None,
 ) -> Dict[str, JudgingSummary]:
     """Judge the answers of a run: sets with rules of their own by those, others by the judges.
 
@@ -166,6 +168,7 @@ def judge_run(
         batch_size: answers that are judged together, at most.
         overwrite: judge all again.
         options: of the judges.
+        before: see `judge_responses`.
 
     Returns:
         by judge or scorer, what was done.
@@ -205,6 +208,7 @@ def judge_run(
                 tasks=judged,
                 batch_size=batch_size,
                 progress=progress(f"judge {judge.name}"),
+                before=before,
             )
         finally:
             judge.close()

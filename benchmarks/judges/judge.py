@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.judges.judge_options import JudgeOptions, flag
+from regap_benchmarks.judges.request_cost import RequestCost
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.records import SCORED, Json, Response
 
@@ -61,12 +62,47 @@ class Judge(abc.ABC):
     def judge(self, responses: Sequence[Response]) -> Sequence[Verdict]:
         """One verdict for each answer, in order."""
 
+    def cost(self, responses: Sequence[Response]) -> Optional[RequestCost]:
+        """What judging these would cost, estimated before it begins; None where it costs nothing.
+
+        Raises:
+            ValueError: more than the user allows.
+        """
+        return None
+
+    def spent(self) -> str:
+        """What a paid server counted, in words; empty where nothing is paid."""
+        return ""
+
     def close(self) -> None:  # noqa: B027  (most judges hold nothing)
         """Give back what the judge holds."""
 
 
 def no_check(options: JudgeOptions) -> None:
     """Of a judge that runs anywhere."""
+
+
+@dataclass(frozen=True)
+class JudgeCard:
+    """What `regap-bench judges NAME` says of a judge that is a model.
+
+    Attributes:
+        model_class: that loads it.
+        prompt: where its words come from, and how they are filled.
+        parser: what of the model's words is read.
+        decision: what makes an answer unsafe.
+        version: of the prompt or the code that was followed, as a commit or hash where there is.
+        licence: of weights and prompt.
+        environment: versions that it needs.
+    """
+
+    model_class: str
+    prompt: str
+    parser: str
+    decision: str
+    version: str
+    licence: str
+    environment: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +120,7 @@ class JudgeKind:
         check: raises before anything is generated or loaded: `ValueError` for options that cannot
             be used, `MissingRequirementError` where the judge cannot run; imports nothing heavy.
         reads_question: whether it is shown the question; see `judge_question`.
+        card: of a judge that is a model.
     """
 
     name: str
@@ -94,6 +131,7 @@ class JudgeKind:
     options: Tuple[str, ...] = ()
     check: Callable[[JudgeOptions], None] = no_check
     reads_question: bool = False
+    card: Optional[JudgeCard] = None
 
     def make(self, options: JudgeOptions) -> Judge:
         """The judge, loaded."""
