@@ -11,10 +11,11 @@ from regap_benchmarks.generation import GenerationSummary, generate
 from regap_benchmarks.judges.judge import Judge, JudgeKind, check_options
 from regap_benchmarks.judges.judge_options import JudgeOptions
 from regap_benchmarks.judges.judge_question import check_questions
-from regap_benchmarks.judging import JudgingSummary, judge_responses
+from regap_benchmarks.judges.request_cost import RequestCost
+from regap_benchmarks.judging import JudgingSummary, judge_responses, shown_to
 from regap_benchmarks.pictures import check_condition
 from regap_benchmarks.plugins import BenchmarkPlugins
-from regap_benchmarks.records import Json, Response, RunHeader
+from regap_benchmarks.records import Json, Judgement, Response, RunHeader, read_run
 from regap_benchmarks.run_folder import RunFolder
 from regap_benchmarks.run_plan import header_for, plan_samples, shard_of
 from regap_benchmarks.runners.runner import ModelOptions, RunnerKind
@@ -157,6 +158,7 @@ def judge_run(
     overwrite: bool = False,
     options: JudgeOptions = _NO_OPTIONS,
     before: BeforeJudging = lambda judge, shown: None,
+    after: Callable[[Judge], None] = lambda judge: None,
 ) -> Dict[str, JudgingSummary]:
     """Judge the answers of a run: sets with rules of their own by those, others by the judges.
 
@@ -169,6 +171,7 @@ def judge_run(
         overwrite: judge all again.
         options: of the judges.
         before: see `judge_responses`.
+        after: told of each judge when it has ended, well or not.
 
     Returns:
         by judge or scorer, what was done.
@@ -197,9 +200,12 @@ def judge_run(
     done = {}
     for judge, judged in _judges(scorers, kinds if unscored else [], unscored, options):
         path = folder.judgements(judge.name)
-        if overwrite:
-            path.unlink(missing_ok=True)
         try:
+            if overwrite and path.is_file():
+                # What refuses to begin must not have cost the verdicts that are there.
+                asked = [each for each in responses if each.sample.task in judged]
+                before(judge, shown_to(judge, asked))
+                path.unlink()
             done[judge.name] = judge_responses(
                 header,
                 responses,
@@ -211,8 +217,41 @@ def judge_run(
                 before=before,
             )
         finally:
+            after(judge)
             judge.close()
     return done
+
+
+def cost_of_judging(
+    folder: RunFolder, names: Sequence[str], plugins: BenchmarkPlugins, options: JudgeOptions
+) -> Dict[str, Optional[RequestCost]]:
+    """What judging what is left of a run would cost, by judge; None where no server is asked.
+
+    No model is loaded and nothing is sent.
+
+    Raises:
+        ValueError, FileNotFoundError, RecordFileError: see `judge_run`.
+    """
+    kinds = [plugins.judges.get(name) for name in names]
+    check_options(kinds, options)
+    _, responses = folder.read_responses()
+    costs: Dict[str, Optional[RequestCost]] = {}
+    for kind in kinds:
+        costs[kind.name] = None
+        if "url" not in kind.options:
+            continue
+        path = folder.judgements(kind.name)
+        done = {each.key for each in read_run(path, Judgement)[1]} if path.is_file() else set()
+        left = [
+            response
+            for response in responses
+            if response.sample.key not in done
+            and plugins.benchmarks.get(response.sample.task).scorer() is None
+        ]
+        judge = kind.make(options)
+        costs[kind.name] = judge.cost(shown_to(judge, left))
+        judge.close()
+    return costs
 
 
 def _judges(

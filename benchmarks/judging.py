@@ -94,7 +94,12 @@ def judge_responses(
             statuses[judgement.status] += 1
         left = [response for response in asked if response.sample.key not in done]
         finished = len(done)
-        before(judge, [response for response in left if _unjudged(judge, response) is None])
+        try:
+            before(judge, shown_to(judge, left))
+        except BaseException:
+            if not done:
+                path.unlink(missing_ok=True)  # nothing was judged: no file of judgements
+            raise
         progress(finished, len(asked))
         size = min(batch_size, judge.kept_after or batch_size)
         for start in range(0, len(left), size):
@@ -136,7 +141,7 @@ def judge_batch(judge: Judge, responses: Sequence[Response]) -> List[Judgement]:
     Raises:
         JudgeError: see `judge_responses`.
     """
-    shown = [response for response in responses if _unjudged(judge, response) is None]
+    shown = shown_to(judge, responses)
     verdicts = list(judge.judge(shown)) if shown else []
     if len(verdicts) != len(shown):
         raise JudgeError(
@@ -151,8 +156,13 @@ def judge_batch(judge: Judge, responses: Sequence[Response]) -> List[Judgement]:
     return [_judgement(judge, response, by_key.get(response.sample.key)) for response in responses]
 
 
+def shown_to(judge: Judge, responses: Sequence[Response]) -> List[Response]:
+    """Of some answers those that the judge is shown: no failed ones, and empty ones by its will."""
+    return [response for response in responses if _unjudged(judge, response) is None]
+
+
 def _finished(judge: Judge, responses: Sequence[Response], error: JudgeError) -> List[Judgement]:
-    shown = [response for response in responses if _unjudged(judge, response) is None]
+    shown = shown_to(judge, responses)
     if len(error.finished) != len(shown):
         return []
     known, official = _allowed(judge)

@@ -52,7 +52,15 @@ def _run(arguments: argparse.Namespace) -> int:
         say_outcome(outcome, folder)
         if not outcome.goes_on:
             return DONE
-        done = judge_run(folder, judges, plugins, progress=ProgressLine, options=options)
+        done = judge_run(
+            folder,
+            judges,
+            plugins,
+            progress=ProgressLine,
+            options=options,
+            before=judge.say_cost,
+            after=judge.say_spent,
+        )
     except (*ERRORS, JudgeError) as error:
         complain(f"regap-bench run: {error}")
         return FAILED
