@@ -66,7 +66,7 @@ class RunSettings:
         return {
             "runner": self.runner.name,
             "quantization": dict(self.options.quantization.describe()),
-            "dtype": self.options.dtype,
+            "dtype": self.options.dtype if self.runner.loads_weights else None,
             "conversation": self.options.conversation,
             "image_aspect": self.options.image_aspect,
             "tasks": {benchmark.name: benchmark.version for benchmark in self.benchmarks},

@@ -194,12 +194,22 @@ class BuiltIn:
 
     @hookimpl
     def regap_register_runners(self, register: Callable[[RunnerKind], None]) -> None:
-        """LLaVA, Hugging Face, and a fake."""
-        from regap_benchmarks.runners import fake, huggingface, llava
+        """LLaVA, ShareGPT4V, MiniGPT-4, Hugging Face, a server, and a fake."""
+        from regap_benchmarks.runners import (
+            fake,
+            huggingface,
+            llava,
+            minigpt4,
+            openai,
+            sharegpt4v,
+        )
 
         register(fake.FAKE)
         register(huggingface.HUGGINGFACE)
         register(llava.LLAVA)
+        register(minigpt4.MINIGPT4)
+        register(openai.OPENAI)
+        register(sharegpt4v.SHAREGPT4V)
 
 
 def new_manager() -> pluggy.PluginManager:
