@@ -19,6 +19,13 @@ Pictures = Sequence[Sequence["Image"]]
 # Models that read pictures too, of which the text is asked here.
 WITH_PICTURES = ("mllama", "llama4")
 BATCH = 8
+# What is never quantized, as parts of paths.
+_HEAD = ("lm_head",)
+# transformers 5 wants paths from the root, where before they were parts.
+_VISION = (
+    *("vision_model", "multi_modal_projector"),
+    *("model.vision_model", "model.multi_modal_projector"),
+)
 
 
 @dataclass(frozen=True)
@@ -108,8 +115,12 @@ class TransformersGenerator(TextGenerator):
     """
 
     def __init__(self, options: JudgeOptions) -> None:
+        with_pictures = model_type(str(options.model)) in WITH_PICTURES
         self._model = JudgeModel(
-            options, auto=_auto_class(str(options.model)), head=("lm_head",), default_batch=BATCH
+            options,
+            auto="AutoModelForImageTextToText" if with_pictures else "AutoModelForCausalLM",
+            head=(*_HEAD, *(_VISION if with_pictures else ())),
+            default_batch=BATCH,
         )
         self._tokenizer: Any = self._model.tokenizer
         self._special = take_special_tokens(self._model.model, self._tokenizer)
@@ -306,9 +317,3 @@ def model_type(path: str) -> str:
         raise ValueError(
             f"--judge-model {path}: expected a checkpoint with config.json, found: {error}"
         ) from error
-
-
-def _auto_class(path: str) -> str:
-    if model_type(path) in WITH_PICTURES:
-        return "AutoModelForImageTextToText"
-    return "AutoModelForCausalLM"

@@ -34,7 +34,7 @@ from regap_benchmarks.runners.transformers_generation import (
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from torch import Tensor, nn
+    from torch import Tensor
 
 # run_share4v.py: the first word found in the checkpoint's name decides. It has "mpt" too, for which
 # upstream has no template.
@@ -211,7 +211,7 @@ class ShareGPT4VRunner(Runner):
         return embeddings[0]
 
 
-def _language_model(model: Any) -> "nn.Module":
+def _language_model(model: Any) -> Any:
     """The class above upstream's, whose forward takes embeddings, around upstream's weights."""
     import torch
     from transformers import LlamaForCausalLM
@@ -220,8 +220,7 @@ def _language_model(model: Any) -> "nn.Module":
         found = LlamaForCausalLM(model.config)
     found.model, found.lm_head = model.model, model.lm_head
     found.generation_config = model.generation_config
-    plain: nn.Module = found.eval()
-    return plain
+    return found.eval()
 
 
 def _choose_conversation(options: ModelOptions) -> str:
