@@ -13,9 +13,9 @@ from regap_benchmarks.judges.judge_options import JudgeOptions
 from regap_benchmarks.judges.judge_question import check_questions
 from regap_benchmarks.judges.request_cost import RequestCost
 from regap_benchmarks.judging import JudgingSummary, judge_responses, shown_to
-from regap_benchmarks.pictures import check_condition
+from regap_benchmarks.pictures import check_condition, file_of
 from regap_benchmarks.plugins import BenchmarkPlugins
-from regap_benchmarks.records import Json, Judgement, Response, RunHeader, read_run
+from regap_benchmarks.records import ERROR, Json, Judgement, Response, RunHeader, read_run
 from regap_benchmarks.run_folder import RunFolder
 from regap_benchmarks.run_plan import header_for, plan_samples, shard_of
 from regap_benchmarks.runners.runner import ModelOptions, RunnerKind
@@ -197,6 +197,8 @@ def judge_run(
         check_options(kinds, options)
         if any(kind.reads_question for kind in kinds):
             check_questions([each for each in responses if each.sample.task in unscored])
+        if any(kind.sees_pictures for kind in kinds):
+            _check_pictures([r for r in responses if r.sample.task in unscored], options.data)
     done = {}
     for judge, judged in _judges(scorers, kinds if unscored else [], unscored, options):
         path = folder.judgements(judge.name)
@@ -220,6 +222,18 @@ def judge_run(
             after(judge)
             judge.close()
     return done
+
+
+def _check_pictures(responses: Sequence[Response], data: Optional[Path]) -> None:
+    for response in responses:
+        for picture in response.sample.pictures if response.finish != ERROR else ():
+            file = file_of(picture, data)
+            if file is not None and not file.is_file():
+                raise ValueError(
+                    f"Sample {response.sample.id!r} of {response.sample.task!r}: expected its"
+                    f" picture for a judge that sees it, found no {file}. Pass --data DIR, the"
+                    " folder that the answers were generated with."
+                )
 
 
 def cost_of_judging(

@@ -270,15 +270,20 @@ def pooled(runs: Sequence[JudgedRun]) -> JudgedRun:
 def all_pairs(
     judged: Mapping[str, Groups], metrics: Sequence[Metric], **settings: float
 ) -> List[Agreement]:
-    """Agreement of the judges as they are, each pair and all, over the answers of all runs."""
+    """Agreement of the judges as they are, each pair and all, over the answers of all runs.
+
+    On each metric those judges are compared that have a value for it.
+    """
     runs = [
         _named(pooled([run for runs in groups.values() for run in runs]), judge)
         for judge, groups in judged.items()
     ]
-    if len(runs) < 2:
-        return []
-    rows = agreement(runs, metrics, **settings)  # type: ignore[arg-type]
-    return [row for row in rows if row.n or row.incomplete]
+    rows: List[Agreement] = []
+    for metric in metrics:
+        having = [run for run in runs if _has(run, metric)]
+        if len(having) > 1:
+            rows += agreement(having, [metric], **settings)  # type: ignore[arg-type]
+    return rows
 
 
 _CHANGES = ("same", "lost", "gained", "reversed", "undefined")
@@ -354,8 +359,11 @@ def _against(
 ) -> Optional[Tuple[JudgedRun, JudgedRun]]:
     """Both, of one part, if the reference has the metric's value there."""
     one, two = _part(run, part, way.label), _part(reference, part, "reference")
-    has = any(metric.value in item.values for item in two.judgements if item.status == SCORED)
-    return (one, two) if has else None
+    return (one, two) if _has(two, metric) else None
+
+
+def _has(run: JudgedRun, metric: Metric) -> bool:
+    return any(metric.value in item.values for item in run.judgements if item.status == SCORED)
 
 
 def _held_against(

@@ -120,6 +120,7 @@ class JudgeKind:
         check: raises before anything is generated or loaded: `ValueError` for options that cannot
             be used, `MissingRequirementError` where the judge cannot run; imports nothing heavy.
         reads_question: whether it is shown the question; see `judge_question`.
+        sees_pictures: whether it is shown the sample's pictures.
         card: of a judge that is a model.
     """
 
@@ -131,6 +132,7 @@ class JudgeKind:
     options: Tuple[str, ...] = ()
     check: Callable[[JudgeOptions], None] = no_check
     reads_question: bool = False
+    sees_pictures: bool = False
     card: Optional[JudgeCard] = None
 
     def make(self, options: JudgeOptions) -> Judge:

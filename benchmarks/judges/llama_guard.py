@@ -177,6 +177,7 @@ def _kind(version: GuardVersion) -> JudgeKind:
         options=(*MODEL_OPTIONS, "threshold"),
         check=functools.partial(_check, version.name),
         reads_question=not version.sees_pictures,
+        sees_pictures=version.sees_pictures,
         card=_card(
             " or ".join(version.model_classes),
             version.title,

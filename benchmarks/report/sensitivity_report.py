@@ -172,8 +172,8 @@ def sensitivity_table(rows: Sequence[Dependence], found: Sequence[Flips], refere
 
 def _notes(found: Sequence[Flips], reference: str, compared: bool, held: bool) -> List[str]:
     notes = [
-        "A probability above the threshold counts as 1. * is how the judge was run; 'words' is a"
-        " verdict without a threshold. Re-estimated from stored judgements; nothing was judged."
+        "A probability above the threshold counts as 1. * is how the judge was run; 'none' is a"
+        " verdict or score without a threshold. Re-estimated from stored judgements; nothing was judged."
     ]
     if held:
         notes.append(
@@ -200,7 +200,7 @@ def _notes(found: Sequence[Flips], reference: str, compared: bool, held: bool) -
 
 
 def _threshold(row: Dependence) -> str:
-    said = "words" if row.way.threshold is None else f"{row.way.threshold:g}"
+    said = "none" if row.way.threshold is None else f"{row.way.threshold:g}"
     return said + ("*" if row.way.own else "")
 
 

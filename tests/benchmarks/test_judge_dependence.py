@@ -197,6 +197,7 @@ def test_one_table_of_groups(runs, tmp_path, capsys):
     out = capsys.readouterr().out
     assert "ours against base is lower; the conclusion changes in 3 of 4 other rows" in out
     document = json.loads((tmp_path / "out" / "sensitivity.json").read_text("utf-8"))
+    assert all(row["n"] for row in document["agreement"])
     (flip,) = [each for each in document["flips"] if each["metric"] == "unsafe_rate"]
     assert flip["reversed"] == 1
     assert {tuple(row["judges"]) for row in document["agreement"]} >= {

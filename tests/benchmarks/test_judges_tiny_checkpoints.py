@@ -22,7 +22,7 @@ from regap_benchmarks.judges.judge_options import JudgeOptions
 from regap_benchmarks.judges.llama_guard import LLAMA_GUARDS
 from regap_benchmarks.judges.llama_guard_versions import VERSIONS
 from regap_benchmarks.judges.published_prompt import sha256
-from regap_benchmarks.pictures import drawn_picture
+from regap_benchmarks.pictures import drawn_picture, file_picture, render
 from regap_benchmarks.plugins import load_plugins
 from regap_benchmarks.quantization import FourBit, Int8
 from regap_benchmarks.record_file import RecordFile
@@ -188,3 +188,20 @@ def test_quantized_it_keeps_its_eyes(folders, quantization):
     }
     assert kinds == {"Linear"}
     assert [each.status for each in judge.judge(_answers(1))] == ["unparsed"] * 3
+
+
+def test_a_picture_that_is_not_there_is_told_before_the_judge_is_loaded(tmp_path, capsys):
+    own = sample(
+        1, task="stand_in_requests", condition="own", pictures=[file_picture("images/1.png")]
+    )
+    with RecordFile(tmp_path / "responses.jsonl", Response, header([own])) as file:
+        file.append([response(own, "glue")])
+    # A folder without a checkpoint: it would be told next.
+    words = ["--judge", "llama_guard_4", "--judge-model", str(tmp_path), "--data", str(tmp_path)]
+    assert cli.main(["judge", str(tmp_path), *words]) == 1
+    assert "expected its picture for a judge that sees it" in capsys.readouterr().err
+    (tmp_path / "images").mkdir()
+    drawn = render(drawn_picture(3, 1), None)
+    drawn.save(tmp_path / "images" / "1.png")
+    assert cli.main(["judge", str(tmp_path), *words]) == 1
+    assert "expected a checkpoint with config.json" in capsys.readouterr().err
