@@ -8,7 +8,7 @@ from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.decoding import Decoding
 from regap_benchmarks.environment import environment
 from regap_benchmarks.generation import GenerationSummary, generate
-from regap_benchmarks.judges.judge import Judge, JudgeKind, check_options
+from regap_benchmarks.judges.judge import Judge, JudgeKind, check_options, options_for
 from regap_benchmarks.judges.judge_options import JudgeOptions
 from regap_benchmarks.judges.judge_question import check_questions
 from regap_benchmarks.judges.request_cost import RequestCost
@@ -262,7 +262,7 @@ def cost_of_judging(
             if response.sample.key not in done
             and plugins.benchmarks.get(response.sample.task).scorer() is None
         ]
-        judge = kind.make(options)
+        judge = kind.make(options_for(kind, kinds, options))
         costs[kind.name] = judge.cost(shown_to(judge, left))
         judge.close()
     return costs
@@ -279,4 +279,4 @@ def _judges(
         if scorer is not None:
             yield scorer, [task]
     for kind in kinds:
-        yield kind.make(options), unscored
+        yield kind.make(options_for(kind, kinds, options)), unscored

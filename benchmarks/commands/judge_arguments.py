@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--judge-model",
         metavar="PATH",
-        help="folder of its checkpoint; with --judge-url the model's name at the server",
+        help="folder of its checkpoint; with --judge-url the model's name at the server; of several"
+        " judges A=PATH,B=PATH",
     )
     group.add_argument(
         "--judge-threshold",

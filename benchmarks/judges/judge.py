@@ -141,7 +141,7 @@ class JudgeKind:
 
 
 def check_options(kinds: Sequence[JudgeKind], options: JudgeOptions) -> None:
-    """Refuse options that would be ignored, or that two judges would share, and let judges check.
+    """Refuse options that would be ignored or mixed up among judges, and let judges check.
 
     Raises:
         ValueError: names the option.
@@ -154,12 +154,21 @@ def check_options(kinds: Sequence[JudgeKind], options: JudgeOptions) -> None:
                 f"{flag(option)}: expected with a judge that takes it, found with {names}. Leave"
                 " it out, or name another judge."
             )
-    models = [kind.name for kind in kinds if "model" in kind.options]
-    if len(models) > 1:
+    prompted = [kind.name for kind in kinds if "prompt" in kind.options]
+    if options.prompt is not None and len(prompted) > 1:
         raise ValueError(
-            f"--judge: expected one judge that is a model, found {', '.join(models)}, which would"
-            " share the --judge-... flags. Run regap-bench judge once for each; no answer is asked"
-            " again."
+            f"--judge-prompt: expected with one judge that takes it, found {', '.join(prompted)},"
+            " which have prompts of their own. Run regap-bench judge once for each; no answer is"
+            " asked again."
         )
     for kind in kinds:
-        kind.check(options)
+        kind.check(options_for(kind, kinds, options))
+
+
+def options_for(kind: JudgeKind, kinds: Sequence[JudgeKind], options: JudgeOptions) -> JudgeOptions:
+    """The options as one of several judges gets them.
+
+    Raises:
+        ValueError: see `JudgeOptions.of_judge`.
+    """
+    return options.of_judge(kind.name, [each.name for each in kinds if "model" in each.options])

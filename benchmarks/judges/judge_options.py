@@ -4,7 +4,7 @@ import dataclasses
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 from regap_benchmarks.chat_completions import check_url
 from regap_benchmarks.quantization import Quantization
@@ -15,7 +15,8 @@ class JudgeOptions:
     """Options of judges; each judge names those that it takes.
 
     Attributes:
-        model: folder of the checkpoint, or the model's name at the server.
+        model: folder of the checkpoint, or the model's name at the server; of several judges
+            NAME=MODEL,NAME=MODEL.
         threshold: a probability above it is a yes; None for the judge's own way.
         prompt: file of the judge's published prompt, where the project does not ship it.
         device: as torch names it; None for the CPU.
@@ -59,6 +60,28 @@ class JudgeOptions:
             raise ValueError(f"--judge-per-minute: expected above 0, found {self.per_minute}.")
         if self.url is not None:
             check_url(self.url, "--judge-url")
+
+    def of_judge(self, name: str, judges: Sequence[str]) -> "JudgeOptions":
+        """These options as one of several judges gets them: with its own model.
+
+        Args:
+            name: of the judge.
+            judges: all that take a model, this one among them.
+
+        Raises:
+            ValueError: several judges, and not one model for each.
+        """
+        if name not in judges or len(judges) < 2 or self.model is None:
+            return self
+        parts = [part.partition("=") for part in self.model.split(",")]
+        models = {before.strip(): after.strip() for before, _, after in parts}
+        if sorted(models) != sorted(judges) or not all(models.values()):
+            raise ValueError(
+                f"--judge-model: expected a model for each of {', '.join(judges)}, as"
+                f" {'=PATH,'.join(judges)}=PATH, found {self.model!r}. Name them so, or run"
+                " regap-bench judge once for each; no answer is asked again."
+            )
+        return dataclasses.replace(self, model=models[name])
 
     def given(self) -> List[str]:
         """Names of the options that are not as they are by themselves."""

@@ -173,7 +173,8 @@ def sensitivity_table(rows: Sequence[Dependence], found: Sequence[Flips], refere
 def _notes(found: Sequence[Flips], reference: str, compared: bool, held: bool) -> List[str]:
     notes = [
         "A probability above the threshold counts as 1. * is how the judge was run; 'none' is a"
-        " verdict or score without a threshold. Re-estimated from stored judgements; nothing was judged."
+        " verdict or score without a threshold. Re-estimated from stored judgements; nothing was"
+        " judged."
     ]
     if held:
         notes.append(

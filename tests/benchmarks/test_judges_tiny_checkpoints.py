@@ -205,3 +205,34 @@ def test_a_picture_that_is_not_there_is_told_before_the_judge_is_loaded(tmp_path
     drawn.save(tmp_path / "images" / "1.png")
     assert cli.main(["judge", str(tmp_path), *words]) == 1
     assert "expected a checkpoint with config.json" in capsys.readouterr().err
+
+
+def test_several_in_one_command_and_one_table(folders, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("statsmodels")
+    from regap_benchmarks.safety.stand_in_requests import StandInRequests
+
+    class Task(StandInRequests):
+        pass
+
+    Task.name = "stand_ins"
+    monkeypatch.setitem(load_plugins().benchmarks._things, "stand_ins", Task())
+    answers = _answers()
+    with RecordFile(
+        tmp_path / "responses.jsonl", Response, header([each.sample for each in answers])
+    ) as file:
+        file.append(answers)
+    names = ["harmbench", "wildguard", "llama_guard_3"]
+    models = ",".join(f"{name}={folders[name]}" for name in names)
+    judges = ",".join([*names, "gcg_phrases"])
+    words = ["judge", str(tmp_path), "--judge", judges]
+    assert cli.main([*words, "--judge-model", models]) == 0
+    found = {
+        name: read_run(tmp_path / f"judgements.{name}.jsonl", Judgement)[0].judge["settings"]
+        for name in names
+    }
+    fingerprints = {each["model"]["fingerprint"] for each in found.values()}
+    assert len(fingerprints) == 3
+    capsys.readouterr()
+    assert cli.main([*words, "--threshold", "own", "--resamples", "100"]) == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in (*names, "gcg_phrases"))
