@@ -1,8 +1,8 @@
 """The prompts of HarmBench's classifiers, as published.
 
-Copyright (c) 2024 centerforaisafety, MIT License; github.com/centerforaisafety/HarmBench,
-`eval_utils.py`, `LLAMA2_CLS_PROMPT` at 37150ed (7 rules), and the model card of
-cais/HarmBench-Llama-2-13b-cls (4 rules). They hold no harmful text.
+MIT License (see NOTICE); github.com/centerforaisafety/HarmBench, `eval_utils.py`,
+`LLAMA2_CLS_PROMPT` at 37150ed (7 rules), and the model card of cais/HarmBench-Llama-2-13b-cls
+(4 rules). They hold no harmful text.
 
 The repository could not be read: the texts were put together from third parties' copies. Those of
 4 and of 7 rules have the SHA-256 that others took of the originals; the one with a context was
