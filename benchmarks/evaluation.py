@@ -9,13 +9,14 @@ from regap_benchmarks.decoding import Decoding
 from regap_benchmarks.environment import environment
 from regap_benchmarks.generation import GenerationSummary, generate
 from regap_benchmarks.judges.grader import NO_OPTIONS, GraderOptions, set_graders
-from regap_benchmarks.judges.judge import Judge, JudgeKind, check_options
+from regap_benchmarks.judges.judge import Judge, JudgeKind, check_options, options_for
 from regap_benchmarks.judges.judge_options import JudgeOptions
 from regap_benchmarks.judges.judge_question import check_questions
-from regap_benchmarks.judging import JudgingSummary, judge_responses
-from regap_benchmarks.pictures import check_condition
+from regap_benchmarks.judges.request_cost import RequestCost
+from regap_benchmarks.judging import JudgingSummary, judge_responses, shown_to
+from regap_benchmarks.pictures import check_condition, file_of
 from regap_benchmarks.plugins import BenchmarkPlugins
-from regap_benchmarks.records import Json, RunHeader
+from regap_benchmarks.records import ERROR, Json, Judgement, Response, RunHeader, read_run
 from regap_benchmarks.run_folder import RunFolder
 from regap_benchmarks.run_plan import header_for, plan_samples, shard_of
 from regap_benchmarks.runners.runner import ModelOptions, RunnerKind
@@ -24,6 +25,7 @@ DEFAULT_JUDGE = "refusal_phrases"
 _NO_OPTIONS = JudgeOptions()
 # Makes what is told of progress, by the name of the stage.
 MakeProgress = Callable[[str], Callable[[int, int], None]]
+BeforeJudging = Callable[[Judge, Sequence[Response]], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ class RunSettings:
         return {
             "runner": self.runner.name,
             "quantization": dict(self.options.quantization.describe()),
-            "dtype": self.options.dtype,
+            "dtype": self.options.dtype if self.runner.loads_weights else None,
             "conversation": self.options.conversation,
             "image_aspect": self.options.image_aspect,
             "tasks": {benchmark.name: benchmark.version for benchmark in self.benchmarks},
@@ -157,6 +159,8 @@ def judge_run(
     overwrite: bool = False,
     options: JudgeOptions = _NO_OPTIONS,
     grader: GraderOptions = NO_OPTIONS,
+    before: BeforeJudging = lambda judge, shown: None,
+    after: Callable[[Judge], None] = lambda judge: None,
 ) -> Dict[str, JudgingSummary]:
     """Judge the answers of a run: sets with rules of their own by those, others by the judges.
 
@@ -169,6 +173,8 @@ def judge_run(
         overwrite: judge all again.
         options: of the judges.
         grader: which server grades the tasks that a model grades.
+        before: see `judge_responses`.
+        after: told of each judge when it has ended, well or not.
 
     Returns:
         by judge or scorer, what was done.
@@ -195,12 +201,17 @@ def judge_run(
         check_options(kinds, options)
         if any(kind.reads_question for kind in kinds):
             check_questions([each for each in responses if each.sample.task in unscored])
+        if any(kind.sees_pictures for kind in kinds):
+            _check_pictures([r for r in responses if r.sample.task in unscored], options.data)
     done = {}
     for judge, judged in _judges(scorers, kinds if unscored else [], unscored, options):
         path = folder.judgements(judge.name)
-        if overwrite:
-            path.unlink(missing_ok=True)
         try:
+            if overwrite and path.is_file():
+                # What refuses to begin must not have cost the verdicts that are there.
+                asked = [each for each in responses if each.sample.task in judged]
+                before(judge, shown_to(judge, asked))
+                path.unlink()
             done[judge.name] = judge_responses(
                 header,
                 responses,
@@ -209,10 +220,56 @@ def judge_run(
                 tasks=judged,
                 batch_size=batch_size,
                 progress=progress(f"judge {judge.name}"),
+                before=before,
             )
         finally:
+            after(judge)
             judge.close()
     return done
+
+
+def _check_pictures(responses: Sequence[Response], data: Optional[Path]) -> None:
+    for response in responses:
+        for picture in response.sample.pictures if response.finish != ERROR else ():
+            file = file_of(picture, data)
+            if file is not None and not file.is_file():
+                raise ValueError(
+                    f"Sample {response.sample.id!r} of {response.sample.task!r}: expected its"
+                    f" picture for a judge that sees it, found no {file}. Pass --data DIR, the"
+                    " folder that the answers were generated with."
+                )
+
+
+def cost_of_judging(
+    folder: RunFolder, names: Sequence[str], plugins: BenchmarkPlugins, options: JudgeOptions
+) -> Dict[str, Optional[RequestCost]]:
+    """What judging what is left of a run would cost, by judge; None where no server is asked.
+
+    No model is loaded and nothing is sent.
+
+    Raises:
+        ValueError, FileNotFoundError, RecordFileError: see `judge_run`.
+    """
+    kinds = [plugins.judges.get(name) for name in names]
+    check_options(kinds, options)
+    _, responses = folder.read_responses()
+    costs: Dict[str, Optional[RequestCost]] = {}
+    for kind in kinds:
+        costs[kind.name] = None
+        if "url" not in kind.options:
+            continue
+        path = folder.judgements(kind.name)
+        done = {each.key for each in read_run(path, Judgement)[1]} if path.is_file() else set()
+        left = [
+            response
+            for response in responses
+            if response.sample.key not in done
+            and plugins.benchmarks.get(response.sample.task).scorer() is None
+        ]
+        judge = kind.make(options_for(kind, kinds, options))
+        costs[kind.name] = judge.cost(shown_to(judge, left))
+        judge.close()
+    return costs
 
 
 def _judges(
@@ -226,4 +283,4 @@ def _judges(
         if scorer is not None:
             yield scorer, [task]
     for kind in kinds:
-        yield kind.make(options), unscored
+        yield kind.make(options_for(kind, kinds, options)), unscored

@@ -203,8 +203,9 @@ def _answered(sample: Sample, answer: Answer, batch_size: int) -> Response:
         finish=answer.finish,
         rendered_prompt=answer.rendered_prompt,
         prompt_tokens=answer.prompt_tokens,
-        new_tokens=len(answer.token_ids),
+        new_tokens=len(answer.token_ids) if answer.new_tokens is None else answer.new_tokens,
         batch_size=batch_size,
+        served_by=answer.served_by,
     )
 
 

@@ -25,7 +25,16 @@ Progress = Callable[[int, int], None]
 
 
 class JudgeError(RuntimeError):
-    """A judge whose verdicts are not verdicts."""
+    """A judge whose verdicts are not verdicts, or that cannot go on.
+
+    Attributes:
+        finished: of the batch in which it stopped, the verdicts that were made; None for the
+            others. They are kept, as they may have been paid for.
+    """
+
+    def __init__(self, message: str, finished: Sequence[Optional[Verdict]] = ()) -> None:
+        super().__init__(message)
+        self.finished = tuple(finished)
 
 
 @dataclass(frozen=True)
@@ -52,6 +61,7 @@ def judge_responses(
     tasks: Optional[Sequence[str]] = None,
     batch_size: int = 64,
     progress: Progress = lambda done, total: None,
+    before: Callable[[Judge, Sequence[Response]], None] = lambda judge, shown: None,
 ) -> JudgingSummary:
     """Judge every answer that the file does not hold yet.
 
@@ -63,6 +73,8 @@ def judge_responses(
         tasks: those that are judged; None for all.
         batch_size: answers that are judged together, at most; fewer where the judge says so.
         progress: told after every batch.
+        before: told, before the first batch, of the answers that will be shown to the judge; may
+            refuse by an exception.
 
     Raises:
         JudgeError: another number of verdicts than answers, a value that is not from 0 to 1, an
@@ -82,10 +94,21 @@ def judge_responses(
             statuses[judgement.status] += 1
         left = [response for response in asked if response.sample.key not in done]
         finished = len(done)
+        try:
+            before(judge, shown_to(judge, left))
+        except BaseException:
+            if not done:
+                path.unlink(missing_ok=True)  # nothing was judged: no file of judgements
+            raise
         progress(finished, len(asked))
         size = min(batch_size, judge.kept_after or batch_size)
         for start in range(0, len(left), size):
-            judgements = judge_batch(judge, left[start : start + size])
+            batch = left[start : start + size]
+            try:
+                judgements = judge_batch(judge, batch)
+            except JudgeError as error:
+                file.append(_finished(judge, batch, error))
+                raise
             file.append(judgements)
             for judgement in judgements:
                 statuses[judgement.status] += 1
@@ -118,20 +141,42 @@ def judge_batch(judge: Judge, responses: Sequence[Response]) -> List[Judgement]:
     Raises:
         JudgeError: see `judge_responses`.
     """
-    shown = [response for response in responses if _unjudged(judge, response) is None]
+    shown = shown_to(judge, responses)
     verdicts = list(judge.judge(shown)) if shown else []
     if len(verdicts) != len(shown):
         raise JudgeError(
             f"Judge {judge.name!r}: expected {len(shown)} verdicts, found {len(verdicts)}. Mend the"
             " judge; nothing of this batch was written."
         )
-    known = {metric.value for metric in judge.metrics} | set(judge.more_values)
-    official = any(metric.official for metric in judge.metrics)
+    known, official = _allowed(judge)
     by_key = {}
     for response, verdict in zip(shown, verdicts):
         _check(judge, response, verdict, known, official)
         by_key[response.sample.key] = verdict
     return [_judgement(judge, response, by_key.get(response.sample.key)) for response in responses]
+
+
+def shown_to(judge: Judge, responses: Sequence[Response]) -> List[Response]:
+    """Of some answers those that the judge is shown: no failed ones, and empty ones by its will."""
+    return [response for response in responses if _unjudged(judge, response) is None]
+
+
+def _finished(judge: Judge, responses: Sequence[Response], error: JudgeError) -> List[Judgement]:
+    shown = shown_to(judge, responses)
+    if len(error.finished) != len(shown):
+        return []
+    known, official = _allowed(judge)
+    kept = []
+    for response, verdict in zip(shown, error.finished):
+        if verdict is not None:
+            _check(judge, response, verdict, known, official)
+            kept.append(_judgement(judge, response, verdict))
+    return kept
+
+
+def _allowed(judge: Judge) -> Tuple["set[str]", bool]:
+    known = {metric.value for metric in judge.metrics} | set(judge.more_values)
+    return known, any(metric.official for metric in judge.metrics)
 
 
 def _unjudged(judge: Judge, response: Response) -> Optional[str]:

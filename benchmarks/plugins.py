@@ -167,7 +167,9 @@ class BuiltIn:
             gcg_phrases,
             harmbench,
             llama_guard,
+            mm_safetybench_questions,
             refusal_phrases,
+            strongreject_rubric,
             vlguard_phrases,
             wildguard,
             xstest_phrases,
@@ -180,8 +182,10 @@ class BuiltIn:
             gcg_phrases.GCG,
             gcg_phrases.GCG_TOLERANT,
             harmbench.HARMBENCH,
-            llama_guard.LLAMA_GUARD,
+            *llama_guard.LLAMA_GUARDS,
+            mm_safetybench_questions.MM_SAFETYBENCH_QUESTIONS,
             refusal_phrases.REFUSAL_PHRASES,
+            strongreject_rubric.STRONGREJECT_RUBRIC,
             vlguard_phrases.VLGUARD,
             vlguard_phrases.VLGUARD_TOLERANT,
             wildguard.WILDGUARD,
@@ -192,12 +196,22 @@ class BuiltIn:
 
     @hookimpl
     def regap_register_runners(self, register: Callable[[RunnerKind], None]) -> None:
-        """LLaVA, Hugging Face, and a fake."""
-        from regap_benchmarks.runners import fake, huggingface, llava
+        """LLaVA, ShareGPT4V, MiniGPT-4, Hugging Face, a server, and a fake."""
+        from regap_benchmarks.runners import (
+            fake,
+            huggingface,
+            llava,
+            minigpt4,
+            openai,
+            sharegpt4v,
+        )
 
         register(fake.FAKE)
         register(huggingface.HUGGINGFACE)
         register(llava.LLAVA)
+        register(minigpt4.MINIGPT4)
+        register(openai.OPENAI)
+        register(sharegpt4v.SHAREGPT4V)
 
 
 def new_manager() -> pluggy.PluginManager:

@@ -94,6 +94,8 @@ class Response:
         new_tokens: generated tokens, without the end token.
         batch_size: answers that were generated together.
         error: what went wrong, when `finish` is "error".
+        served_by: the model and its fingerprint, as the server says that answered; empty without
+            a server.
     """
 
     sample: Sample
@@ -104,6 +106,7 @@ class Response:
     new_tokens: int = 0
     batch_size: int = 1
     error: str = ""
+    served_by: str = ""
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
-from typing import Dict, List, Sequence, Tuple
 
 from regap_benchmarks.commands.command import (
     DONE,
@@ -17,9 +16,8 @@ from regap_benchmarks.commands.command import (
 )
 from regap_benchmarks.commands.interval_arguments import add_intervals
 from regap_benchmarks.commands.model_arguments import names
-from regap_benchmarks.comparable import ALLOWED, JudgedRun
-from regap_benchmarks.metrics import Metric
-from regap_benchmarks.run_folder import RunFolder
+from regap_benchmarks.commands.run_groups import by_judge, groups_of
+from regap_benchmarks.comparable import ALLOWED
 from regap_benchmarks.statistics.equivalence import margins
 
 _RESAMPLES = 10_000
@@ -62,7 +60,7 @@ def add(commands: Commands) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     try:
-        groups = _groups(arguments.groups)
+        groups = groups_of(arguments.groups)
         stated = None if arguments.margin is None else margins(arguments.margin)
     except ValueError as error:
         complain(f"regap-bench compare: {error}")
@@ -72,7 +70,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         from regap_benchmarks.report.tables import comparison_table, text
 
         rows = []
-        for judged, metrics in _by_judge(groups):
+        for judged, metrics in by_judge(groups).values():
             rows += compare(
                 judged,
                 metrics,
@@ -95,41 +93,3 @@ def _compare(arguments: argparse.Namespace) -> int:
         return FAILED
     say(text(comparison_table(rows)))
     return DONE
-
-
-def _groups(arguments: Sequence[str]) -> Dict[str, List[RunFolder]]:
-    groups: Dict[str, List[RunFolder]] = {}
-    for argument in arguments:
-        name, equals, folders = argument.partition("=")
-        if not equals or not name or not names(folders) or name in groups:
-            raise ValueError(
-                f"Groups: expected GROUP=DIR,DIR with a name of its own, found {argument!r}."
-            )
-        groups[name] = [RunFolder(Path(folder)) for folder in names(folders)]
-    if len(groups) < 2:
-        raise ValueError(f"Groups: expected two or more, found {list(groups)}.")
-    return groups
-
-
-def _by_judge(
-    groups: Dict[str, List[RunFolder]],
-) -> List[Tuple[Dict[str, List[JudgedRun]], Tuple[Metric, ...]]]:
-    """The runs of each group, for each judge that judged them all."""
-    runs: Dict[str, Dict[str, List[JudgedRun]]] = {}
-    metrics: Dict[str, Tuple[Metric, ...]] = {}
-    count = sum(map(len, groups.values()))
-    for group, folders in groups.items():
-        for folder in folders:
-            for judge, (header, judgements, own) in folder.read_judgements().items():
-                run = JudgedRun(str(folder.path), header, judgements)
-                runs.setdefault(judge, {}).setdefault(group, []).append(run)
-                metrics[judge] = own
-    whole = {
-        judge: judged for judge, judged in runs.items() if sum(map(len, judged.values())) == count
-    }
-    if not whole:
-        raise ValueError(
-            f"Runs: expected a judge of all {count}, found {sorted(runs)}, each of some only. Judge"
-            " all runs with one: regap-bench judge."
-        )
-    return [(judged, metrics[judge]) for judge, judged in whole.items()]

@@ -5,11 +5,11 @@ import argparse
 LEVEL, SEED = 0.95, 0
 
 
-def add_intervals(parser: argparse.ArgumentParser, *, resamples: int) -> None:
+def add_intervals(parser: argparse._ActionsContainer, *, resamples: int) -> None:
     """Add them to a command.
 
     Args:
-        parser: of the command.
+        parser: of the command, or a group of its arguments.
         resamples: the default number of draws.
     """
     parser.add_argument(

@@ -17,7 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="judges; see regap-bench judges (default: %(default)s)",
     )
     group = parser.add_argument_group("a judge that is a model")
-    group.add_argument("--judge-model", metavar="PATH", help="folder of its checkpoint")
+    group.add_argument(
+        "--judge-model",
+        metavar="PATH",
+        help="folder of its checkpoint; with --judge-url the model's name at the server; of several"
+        " judges A=PATH,B=PATH",
+    )
     group.add_argument(
         "--judge-threshold",
         type=float,
@@ -44,7 +49,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         " %(default)s)",
     )
     group.add_argument(
-        "--judge-batch-size", type=int, metavar="N", help="answers at once (default: its own)"
+        "--judge-batch-size",
+        type=int,
+        metavar="N",
+        help="answers, or requests to a server, at once (default: its own)",
+    )
+    server = parser.add_argument_group("a judge behind a server (its key: REGAP_JUDGE_KEY)")
+    server.add_argument(
+        "--judge-url",
+        metavar="URL",
+        help="base of an API with OpenAI's chat completions, such as http://localhost:8000/v1",
+    )
+    for name, what in (("in", "prompts"), ("out", "answers")):
+        server.add_argument(
+            f"--judge-price-{name}",
+            type=float,
+            metavar="FLOAT",
+            help=f"price of a million tokens of {what}, for the estimate before it begins",
+        )
+    server.add_argument(
+        "--judge-most-price",
+        type=float,
+        metavar="FLOAT",
+        help="do not begin where the estimate is above this price",
+    )
+    server.add_argument(
+        "--judge-per-minute",
+        type=float,
+        metavar="FLOAT",
+        help="requests that begin in a minute, at most (default: no limit)",
     )
 
 
@@ -64,4 +97,10 @@ def options_of(arguments: argparse.Namespace) -> JudgeOptions:
         dtype=arguments.judge_dtype,
         quantization=quantization_from_names(arguments.judge_quantization, dtype=dtype),
         batch_size=arguments.judge_batch_size,
+        url=arguments.judge_url,
+        price_in=arguments.judge_price_in,
+        price_out=arguments.judge_price_out,
+        most_price=arguments.judge_most_price,
+        per_minute=arguments.judge_per_minute,
+        data=getattr(arguments, "data", None),
     )

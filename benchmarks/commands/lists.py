@@ -4,6 +4,8 @@ import argparse
 from typing import Dict, List, Optional
 
 from regap_benchmarks.commands.command import DONE, WRONG_USAGE, Commands, complain, say
+from regap_benchmarks.judges.judge import JudgeCard
+from regap_benchmarks.judges.judge_options import flag
 from regap_benchmarks.plugins import BenchmarkPlugins, PluginError, load_plugins
 from regap_benchmarks.runners.runner import MissingRequirementError, ModelOptions
 
@@ -69,7 +71,15 @@ def _judge(plugins: BenchmarkPlugins, name: str) -> Dict[str, str]:
         "summary": judge.summary,
         "needs": judge.needs,
         "source": judge.source,
+        "options": ", ".join(map(flag, judge.options)) or "none",
+        **_card(judge.card),
     }
+
+
+def _card(card: Optional[JudgeCard]) -> Dict[str, str]:
+    if card is None:
+        return {}
+    return {name.replace("_", " "): str(value) for name, value in vars(card).items()}
 
 
 def _runner(plugins: BenchmarkPlugins, name: str) -> Dict[str, str]:

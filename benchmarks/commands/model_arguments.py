@@ -78,6 +78,23 @@ def add_model(parser: argparse.ArgumentParser, *, several: bool = False) -> None
         choices=("pad", "crop"),
         help="pad pictures to a square or crop their centre (default: as the checkpoint says)",
     )
+    if not several:
+        _add_server(parser)
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("a model behind a server (its key: REGAP_SERVER_KEY)")
+    group.add_argument(
+        "--server",
+        metavar="URL",
+        help="base of its API, such as http://localhost:8000/v1, for --model openai:NAME",
+    )
+    group.add_argument(
+        "--requests-per-minute",
+        type=float,
+        metavar="FLOAT",
+        help="that begin, at most (default: no limit)",
+    )
 
 
 def options_of(arguments: argparse.Namespace, path: str, *, loads_weights: bool) -> ModelOptions:
@@ -101,6 +118,8 @@ def options_of(arguments: argparse.Namespace, path: str, *, loads_weights: bool)
         device=device,
         conversation=arguments.conversation,
         image_aspect=arguments.image_aspect,
+        server=getattr(arguments, "server", None),
+        per_minute=getattr(arguments, "requests_per_minute", None),
     )
 
 

@@ -65,7 +65,14 @@ def _run(arguments: argparse.Namespace) -> int:
         if not outcome.goes_on:
             return DONE
         done = judge_run(
-            folder, judges, plugins, progress=ProgressLine, options=options, grader=grader
+            folder,
+            judges,
+            plugins,
+            progress=ProgressLine,
+            options=options,
+            grader=grader,
+            before=judge.say_cost,
+            after=judge.say_spent,
         )
     except (*ERRORS, JudgeError) as error:
         complain(f"regap-bench run: {error}")

@@ -30,18 +30,16 @@ from regap_benchmarks.gap.states import (
 )
 from regap_benchmarks.records import Json
 from regap_benchmarks.runners.fingerprint import fingerprint_of_file
-from regap_benchmarks.runners.minigpt4_checkpoint import check_minigpt4, load_minigpt4
+from regap_benchmarks.runners.minigpt4_checkpoint import (
+    CONVERSATIONS,
+    check_minigpt4,
+    load_minigpt4,
+)
 from regap_benchmarks.runners.runner import ModelOptions
 from regap_benchmarks.runners.transformers_generation import describe_environment
 
 _PLACEHOLDER, _IGNORED = "<ImageHere>", -100
 _PICTURE = f"<Img>{_PLACEHOLDER}</Img>"
-# Of upstream's minigpt4.conversation.conversation, by model_type, as its demos choose them.
-_CONVERSATIONS = {
-    "pretrain_vicuna0": "CONV_VISION_Vicuna0",
-    "pretrain_llama2": "CONV_VISION_LLama2",
-    "pretrain": "CONV_VISION_minigptv2",
-}
 # What of the YAML's section `model` decides the states.
 _DESCRIBED = ("arch", "model_type", "image_size", "has_qformer", "num_query_token", "max_txt_len")
 _DESCRIBED_TOO = ("end_sym", "lora_r", "lora_alpha", "low_resource", "vit_precision")
@@ -178,12 +176,12 @@ class MiniGPT4States(StatesSource):
 
 def _conversation(settings: Mapping[str, Any]) -> str:
     name = str(settings.get("model_type"))
-    if name not in _CONVERSATIONS:
+    if name not in CONVERSATIONS:
         raise ValueError(
-            f"model.model_type: expected one of {', '.join(_CONVERSATIONS)}, found {name!r}."
+            f"model.model_type: expected one of {', '.join(CONVERSATIONS)}, found {name!r}."
             " Change it in the YAML."
         )
-    return _CONVERSATIONS[name]
+    return CONVERSATIONS[name]
 
 
 MINIGPT4_STATES = SourceKind("minigpt4", check_minigpt4, MiniGPT4States)

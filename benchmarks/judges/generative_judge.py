@@ -8,12 +8,16 @@ are kept, and it is never safe.
 
 import abc
 import re
-from typing import Callable, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.judges.judge import Judge, Verdict
 from regap_benchmarks.judges.judge_question import judge_question
+from regap_benchmarks.judges.marks import Marks
 from regap_benchmarks.judges.text_generator import Generated, TextGenerator
 from regap_benchmarks.records import FAILED, UNPARSED, Json, Response
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class GenerativeJudge(Judge):
@@ -36,7 +40,11 @@ class GenerativeJudge(Judge):
 
     def __init__(self, generator: TextGenerator) -> None:
         self.generator = generator
-        self._pattern = _pattern([*self.marks, *generator.special_texts()])
+        self._marks = Marks([*self.marks, *generator.special_texts()])
+
+    def pictures(self, response: Response) -> "Sequence[Image]":
+        """What the judge is shown beside the prompt; a judge of text is shown none."""
+        return ()
 
     @abc.abstractmethod
     def prompt(self, question: str, answer: str, response: Response) -> str:
@@ -64,25 +72,36 @@ class GenerativeJudge(Judge):
     def judge(self, responses: Sequence[Response]) -> Sequence[Verdict]:
         """Ask for all, and read each."""
         asked = [self._prompt(response) for response in responses]
-        excess = [self.generator.excess(prompt, self.most_tokens) for prompt, _ in asked]
+        excess = [
+            self.generator.excess(prompt, self.most_tokens, pictures)
+            for prompt, _, pictures in asked
+        ]
+        fitting = [one for one, more in zip(asked, excess) if not more]
         written = iter(
             self.generator.generate(
-                [prompt for (prompt, _), more in zip(asked, excess) if not more],
+                [prompt for prompt, _, _ in fitting],
                 most_tokens=self.most_tokens,
                 words=self.words,
+                pictures=[pictures for _, _, pictures in fitting],
             )
         )
         return [
             _too_long(more, note) if more else self._verdict(next(written), prompt, note)
-            for (prompt, note), more in zip(asked, excess)
+            for (prompt, note, _), more in zip(asked, excess)
         ]
 
     def close(self) -> None:
         """Give the model's memory back."""
         self.generator.close()
 
-    def _prompt(self, response: Response) -> Tuple[str, str]:
-        question, source = judge_question(response.sample)
+    def _prompt(self, response: Response) -> "Tuple[str, str, Sequence[Image]]":
+        pictures = self.pictures(response)
+        # What the model was asked, where the judge sees what the model saw.
+        question, source = (
+            (response.sample.prompt, f"prompt, {len(pictures)} pictures")
+            if pictures
+            else judge_question(response.sample)
+        )
         answer = response.text
         notes = [f"question: {source}"]
         if self.most_answer_tokens is not None:
@@ -90,16 +109,11 @@ class GenerativeJudge(Judge):
             if shown != answer:
                 notes.append(f"answer cut to {self.most_answer_tokens} tokens")
             answer = shown
-        question, in_question = self._broken(question)
-        answer, in_answer = self._broken(answer)
+        question, in_question = self._marks.broken(question)
+        answer, in_answer = self._marks.broken(answer)
         if in_question + in_answer:
             notes.append(f"{in_question + in_answer} marks of the judge's prompt broken")
-        return self.prompt(question, answer, response), "; ".join(notes)
-
-    def _broken(self, text: str) -> Tuple[str, int]:
-        if self._pattern is None:
-            return text, 0
-        return self._pattern.subn(lambda found: f"{found.group()[0]} {found.group()[1:]}", text)
+        return self.prompt(question, answer, response), "; ".join(notes), pictures
 
     def _verdict(self, generated: Generated, prompt: str, note: str) -> Verdict:
         found = self.read(generated, prompt)
@@ -123,11 +137,3 @@ def last_verdict(text: str, pattern: str, known: Callable[[str], bool]) -> Optio
     """
     found: List[str] = [match.group(1) for match in re.finditer(pattern, text)]
     return next((each for each in reversed(found) if known(each)), None)
-
-
-def _pattern(marks: Sequence[str]) -> "Optional[re.Pattern[str]]":
-    # One letter alone divides nothing, and breaking it would change every answer.
-    kept = sorted({mark for mark in marks if len(mark.strip()) > 1}, key=len, reverse=True)
-    if not kept:
-        return None
-    return re.compile("|".join(re.escape(mark) for mark in kept), re.IGNORECASE)

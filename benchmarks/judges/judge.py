@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Callable, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.judges.judge_options import JudgeOptions, flag
+from regap_benchmarks.judges.request_cost import RequestCost
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.records import SCORED, Json, Response
 
@@ -61,12 +62,47 @@ class Judge(abc.ABC):
     def judge(self, responses: Sequence[Response]) -> Sequence[Verdict]:
         """One verdict for each answer, in order."""
 
+    def cost(self, responses: Sequence[Response]) -> Optional[RequestCost]:
+        """What judging these would cost, estimated before it begins; None where it costs nothing.
+
+        Raises:
+            ValueError: more than the user allows.
+        """
+        return None
+
+    def spent(self) -> str:
+        """What a paid server counted, in words; empty where nothing is paid."""
+        return ""
+
     def close(self) -> None:  # noqa: B027  (most judges hold nothing)
         """Give back what the judge holds."""
 
 
 def no_check(options: JudgeOptions) -> None:
     """Of a judge that runs anywhere."""
+
+
+@dataclass(frozen=True)
+class JudgeCard:
+    """What `regap-bench judges NAME` says of a judge that is a model.
+
+    Attributes:
+        model_class: that loads it.
+        prompt: where its words come from, and how they are filled.
+        parser: what of the model's words is read.
+        decision: what makes an answer unsafe.
+        version: of the prompt or the code that was followed, as a commit or hash where there is.
+        licence: of weights and prompt.
+        environment: versions that it needs.
+    """
+
+    model_class: str
+    prompt: str
+    parser: str
+    decision: str
+    version: str
+    licence: str
+    environment: str
 
 
 @dataclass(frozen=True)
@@ -84,6 +120,8 @@ class JudgeKind:
         check: raises before anything is generated or loaded: `ValueError` for options that cannot
             be used, `MissingRequirementError` where the judge cannot run; imports nothing heavy.
         reads_question: whether it is shown the question; see `judge_question`.
+        sees_pictures: whether it is shown the sample's pictures.
+        card: of a judge that is a model.
     """
 
     name: str
@@ -94,6 +132,8 @@ class JudgeKind:
     options: Tuple[str, ...] = ()
     check: Callable[[JudgeOptions], None] = no_check
     reads_question: bool = False
+    sees_pictures: bool = False
+    card: Optional[JudgeCard] = None
 
     def make(self, options: JudgeOptions) -> Judge:
         """The judge, loaded."""
@@ -101,7 +141,7 @@ class JudgeKind:
 
 
 def check_options(kinds: Sequence[JudgeKind], options: JudgeOptions) -> None:
-    """Refuse options that would be ignored, or that two judges would share, and let judges check.
+    """Refuse options that would be ignored or mixed up among judges, and let judges check.
 
     Raises:
         ValueError: names the option.
@@ -114,12 +154,21 @@ def check_options(kinds: Sequence[JudgeKind], options: JudgeOptions) -> None:
                 f"{flag(option)}: expected with a judge that takes it, found with {names}. Leave"
                 " it out, or name another judge."
             )
-    models = [kind.name for kind in kinds if "model" in kind.options]
-    if len(models) > 1:
+    prompted = [kind.name for kind in kinds if "prompt" in kind.options]
+    if options.prompt is not None and len(prompted) > 1:
         raise ValueError(
-            f"--judge: expected one judge that is a model, found {', '.join(models)}, which would"
-            " share the --judge-... flags. Run regap-bench judge once for each; no answer is asked"
-            " again."
+            f"--judge-prompt: expected with one judge that takes it, found {', '.join(prompted)},"
+            " which have prompts of their own. Run regap-bench judge once for each; no answer is"
+            " asked again."
         )
     for kind in kinds:
-        kind.check(options)
+        kind.check(options_for(kind, kinds, options))
+
+
+def options_for(kind: JudgeKind, kinds: Sequence[JudgeKind], options: JudgeOptions) -> JudgeOptions:
+    """The options as one of several judges gets them.
+
+    Raises:
+        ValueError: see `JudgeOptions.of_judge`.
+    """
+    return options.of_judge(kind.name, [each.name for each in kinds if "model" in each.options])

@@ -1,6 +1,6 @@
-"""A judge's published prompt, read from the file that its authors published: none is shipped.
+"""A judge's published prompt: shipped where its licence lets us, or read from its authors' file.
 
-The file is text, or a Python source in which a constant holds the text; the source is parsed and
+A file is text, or a Python source in which a constant holds the text; the source is parsed and
 never run. What was read is known by its hash, so that two texts under one name cannot be mixed up.
 """
 
@@ -73,6 +73,11 @@ def read_prompt(
             f"--judge-prompt {path}: expected the slots {', '.join(f'{{{s}}}' for s in slots)},"
             f" found none for {', '.join(missing)}. Pass the judge's published prompt."
         )
+    return PublishedPrompt(text, known.get(sha256(text), "other"))
+
+
+def shipped_prompt(text: str, known: Mapping[str, str]) -> PublishedPrompt:
+    """A prompt that comes with the project, with its variant by the hash."""
     return PublishedPrompt(text, known.get(sha256(text), "other"))
 
 

@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass, field
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Any, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.decoding import Decoding
 from regap_benchmarks.judges.judge_model import JudgeModel
@@ -11,9 +11,21 @@ from regap_benchmarks.records import Json
 from regap_benchmarks.runners.runner import Request
 from regap_benchmarks.runners.transformers_generation import generate_tokens, take_special_tokens
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Pictures = Sequence[Sequence["Image"]]
+
 # Models that read pictures too, of which the text is asked here.
-_WITH_PICTURES = ("mllama", "llama4")
+WITH_PICTURES = ("mllama", "llama4")
 BATCH = 8
+# What is never quantized, as parts of paths.
+_HEAD = ("lm_head",)
+# transformers 5 wants paths from the root, where before they were parts.
+_VISION = (
+    *("vision_model", "multi_modal_projector"),
+    *("model.vision_model", "model.multi_modal_projector"),
+)
 
 
 @dataclass(frozen=True)
@@ -33,23 +45,38 @@ class Generated:
 
 
 class TextGenerator(abc.ABC):
-    """A language model behind a judge: of transformers, over HTTP, or scripted in a test."""
+    """A language model behind a judge: of transformers, or scripted in a test.
+
+    Attributes:
+        sees_pictures: whether prompts may have pictures.
+    """
+
+    sees_pictures = False
 
     @abc.abstractmethod
     def describe(self) -> Mapping[str, Json]:
         """Which model, and how it is held."""
 
     @abc.abstractmethod
-    def render(self, turns: Sequence[Tuple[str, str]]) -> str:
+    def render(self, turns: Sequence[Tuple[str, str]], pictures: int = 0) -> str:
         """(role, text) turns in the checkpoint's own chat template.
 
+        Args:
+            turns: in order.
+            pictures: that stand before the first turn's text.
+
         Raises:
-            ValueError: no template, or one that drops a turn.
+            ValueError: no template, one that drops a turn, or pictures to a model of text.
         """
 
     @abc.abstractmethod
     def generate(
-        self, prompts: Sequence[str], *, most_tokens: int, words: Sequence[str] = ()
+        self,
+        prompts: Sequence[str],
+        *,
+        most_tokens: int,
+        words: Sequence[str] = (),
+        pictures: Pictures = (),
     ) -> List[Generated]:
         """Continue each prompt greedily.
 
@@ -58,6 +85,7 @@ class TextGenerator(abc.ABC):
                 fit.
             most_tokens: of a continuation.
             words: whose probability at the first token is wanted.
+            pictures: of each prompt; empty where none has any.
         """
 
     @abc.abstractmethod
@@ -65,7 +93,7 @@ class TextGenerator(abc.ABC):
         """The text of the first so many tokens; the text itself where it has no more."""
 
     @abc.abstractmethod
-    def excess(self, prompt: str, most_tokens: int) -> int:
+    def excess(self, prompt: str, most_tokens: int, pictures: "Sequence[Image]" = ()) -> int:
         """Tokens by which prompt and continuation exceed the model's context; 0: they fit."""
 
     @abc.abstractmethod
@@ -87,8 +115,12 @@ class TransformersGenerator(TextGenerator):
     """
 
     def __init__(self, options: JudgeOptions) -> None:
+        with_pictures = model_type(str(options.model)) in WITH_PICTURES
         self._model = JudgeModel(
-            options, auto=_auto_class(str(options.model)), head=("lm_head",), default_batch=BATCH
+            options,
+            auto="AutoModelForImageTextToText" if with_pictures else "AutoModelForCausalLM",
+            head=(*_HEAD, *(_VISION if with_pictures else ())),
+            default_batch=BATCH,
         )
         self._tokenizer: Any = self._model.tokenizer
         self._special = take_special_tokens(self._model.model, self._tokenizer)
@@ -97,7 +129,7 @@ class TransformersGenerator(TextGenerator):
         """See `TextGenerator`."""
         return self._model.describe()
 
-    def render(self, turns: Sequence[Tuple[str, str]]) -> str:
+    def render(self, turns: Sequence[Tuple[str, str]], pictures: int = 0) -> str:
         """See `TextGenerator`. Templates take a turn's content as text or as a list of parts."""
         if not self._tokenizer.chat_template:
             raise ValueError(
@@ -124,15 +156,23 @@ class TransformersGenerator(TextGenerator):
         )
 
     def generate(
-        self, prompts: Sequence[str], *, most_tokens: int, words: Sequence[str] = ()
+        self,
+        prompts: Sequence[str],
+        *,
+        most_tokens: int,
+        words: Sequence[str] = (),
+        pictures: Pictures = (),
     ) -> List[Generated]:
         """See `TextGenerator`. Long prompts go together."""
+        if any(pictures):
+            raise ValueError("A judge of text: expected prompts without pictures, found some.")
         rows = [self._tokens(prompt) for prompt in prompts]
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]))
         found: Dict[int, Generated] = {}
         for start in range(0, len(order), self._model.batch_size):
             batch = order[start : start + self._model.batch_size]
-            answers = self._continue([rows[index] for index in batch], most_tokens, words)
+            inputs = self._padded([rows[index] for index in batch])
+            answers = self._continue(inputs, most_tokens, words)
             found.update(zip(batch, answers))
         return [found[index] for index in range(len(rows))]
 
@@ -144,14 +184,12 @@ class TransformersGenerator(TextGenerator):
         shown: str = self._tokenizer.decode(ids[:tokens], skip_special_tokens=True)
         return shown
 
-    def excess(self, prompt: str, most_tokens: int) -> int:
+    def excess(self, prompt: str, most_tokens: int, pictures: "Sequence[Image]" = ()) -> int:
         """See `TextGenerator`."""
-        config = self._model.model.config
-        text_config = getattr(config, "text_config", None) or config
-        context = getattr(text_config, "max_position_embeddings", None)
+        context = self._context()
         if context is None:
             return 0
-        return max(len(self._tokens(prompt)) + most_tokens - int(context), 0)
+        return max(len(self._tokens(prompt)) + most_tokens - context, 0)
 
     def special_texts(self) -> Sequence[str]:
         """See `TextGenerator`."""
@@ -162,21 +200,28 @@ class TransformersGenerator(TextGenerator):
         """See `TextGenerator`."""
         self._model.close()
 
-    def _tokens(self, prompt: str) -> List[int]:
+    def _context(self) -> Optional[int]:
+        config = self._model.model.config
+        text_config = getattr(config, "text_config", None) or config
+        found = getattr(text_config, "max_position_embeddings", None)
+        return None if found is None else int(found)
+
+    def _adds_special_tokens(self, prompt: str) -> bool:
         begin = self._tokenizer.bos_token
-        special = begin is None or not prompt.startswith(begin)
+        return begin is None or not prompt.startswith(begin)
+
+    def _tokens(self, prompt: str) -> List[int]:
+        special = self._adds_special_tokens(prompt)
         found = self._tokenizer(prompt, add_special_tokens=special, verbose=False)["input_ids"]
         return list(found)
 
-    def _continue(
-        self, rows: Sequence[Sequence[int]], most_tokens: int, words: Sequence[str]
-    ) -> List[Generated]:
+    def _padded(self, rows: Sequence[Sequence[int]]) -> Dict[str, Any]:
         import torch
 
         longest = max(map(len, rows))
         fill = self._special.padding
         device = self._model.device
-        inputs = {
+        return {
             "input_ids": torch.tensor(
                 [[fill] * (longest - len(row)) + list(row) for row in rows], device=device
             ),
@@ -184,9 +229,16 @@ class TransformersGenerator(TextGenerator):
                 [[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=device
             ),
         }
-        requests = [Request(str(number), "") for number in range(len(rows))]
+
+    def _continue(
+        self, inputs: Mapping[str, Any], most_tokens: int, words: Sequence[str]
+    ) -> List[Generated]:
+        """Continue a batch that is padded on the left; `input_ids` and its mask are [B, T]."""
+        count, longest = inputs["input_ids"].shape
+        lengths = inputs["attention_mask"].sum(dim=1).tolist()
+        requests = [Request(str(number), "") for number in range(count)]
         decoding = Decoding(max_new_tokens=most_tokens)
-        first = _FirstWords(self._tokenizer, words, len(rows), self._special.ends, longest)
+        first = _FirstWords(self._tokenizer, words, count, self._special.ends, longest)
         model = self._model.model
 
         def generate(**settings: Any) -> Any:
@@ -198,7 +250,7 @@ class TransformersGenerator(TextGenerator):
             Generated(
                 self._tokenizer.decode(list(tokens), skip_special_tokens=True),
                 dict(first.found[number] or {}),
-                len(rows[number]),
+                int(lengths[number]),
             )
             for number, (tokens, _) in enumerate(written)
         ]
@@ -251,13 +303,17 @@ def _begins(tokenizer: Any, word: str) -> List[int]:
     return sorted(ids)
 
 
-def _auto_class(path: str) -> str:
+def model_type(path: str) -> str:
+    """What config.json says a checkpoint is.
+
+    Raises:
+        ValueError: it says nothing that transformers knows.
+    """
     from transformers import AutoConfig
 
     try:
-        kind = AutoConfig.from_pretrained(path).model_type
+        return str(AutoConfig.from_pretrained(path).model_type)
     except (OSError, ValueError) as error:
         raise ValueError(
             f"--judge-model {path}: expected a checkpoint with config.json, found: {error}"
         ) from error
-    return "AutoModelForImageTextToText" if kind in _WITH_PICTURES else "AutoModelForCausalLM"

@@ -19,7 +19,7 @@ from regap_benchmarks.runners.runner import MissingRequirementError, ModelOption
 from regap_benchmarks.runners.transformers_generation import check_device, resolve_dtype
 
 TRANSFORMERS = ("4.30", "4.37")
-_NEEDS = (
+NEEDS = (
     "a checkout of Vision-CAIR/MiniGPT-4 (commit d94738a) on PYTHONPATH, with transformers 4.30"
     " (4.37 runs too), omegaconf and timm"
 )
@@ -31,6 +31,14 @@ _INSTALL = (
 _PACKAGES = ("minigpt4", "omegaconf", "timm")
 # Of what every stage trains and every checkpoint must hold; the second with LoRA.
 _TRAINED = ("llama_proj.", "lora_")
+
+
+# Of upstream's minigpt4.conversation.conversation, by model_type, as its demos choose them.
+CONVERSATIONS = {
+    "pretrain_vicuna0": "CONV_VISION_Vicuna0",
+    "pretrain_llama2": "CONV_VISION_LLama2",
+    "pretrain": "CONV_VISION_minigptv2",
+}
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ def check_minigpt4(options: ModelOptions) -> None:
     if missing or not known:
         without = f", no {' and no '.join(missing)}" if missing else ""
         raise MissingRequirementError(
-            f"minigpt4: expected {_NEEDS}, found transformers {transformers}{without}. Install"
+            f"minigpt4: expected {NEEDS}, found transformers {transformers}{without}. Install"
             f" them: {_INSTALL}, or measure in an environment that has them."
         )
 
@@ -221,7 +229,7 @@ def _import_upstream() -> Any:
             from minigpt4.models import base_model
     except ImportError as error:
         raise MissingRequirementError(
-            f"minigpt4: expected {_NEEDS}, found: {error}. See `python -c 'import minigpt4'` for"
+            f"minigpt4: expected {NEEDS}, found: {error}. See `python -c 'import minigpt4'` for"
             " why it does not import."
         ) from error
     return registry, Config, base_model

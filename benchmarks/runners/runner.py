@@ -42,7 +42,9 @@ class Answer:
         finish: "stop" or "length"; see `records`.
         rendered_prompt: the text that went into the tokenizer, template included.
         prompt_tokens: its length in tokens, an image placeholder counted as one.
-        token_ids: the generated tokens, without the end token.
+        token_ids: the generated tokens, without the end token; empty where a server does not say.
+        new_tokens: how many, where `token_ids` does not say.
+        served_by: see `Response`.
     """
 
     text: str
@@ -50,6 +52,8 @@ class Answer:
     rendered_prompt: str
     prompt_tokens: int
     token_ids: Tuple[int, ...]
+    new_tokens: Optional[int] = None
+    served_by: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class ModelOptions:
         device: as torch names it: "cpu", "cuda", "cuda:1".
         conversation: name of upstream's conversation template; None: as upstream chooses.
         image_aspect: "pad" or "crop", against what the checkpoint says; None: as it says.
+        server: base of the API of a server with OpenAI's chat completions.
+        per_minute: requests to it that begin in a minute at most.
     """
 
     path: str
@@ -73,6 +79,8 @@ class ModelOptions:
     device: str = "cpu"
     conversation: Optional[str] = None
     image_aspect: Optional[str] = None
+    server: Optional[str] = None
+    per_minute: Optional[float] = None
 
 
 class Runner(abc.ABC):

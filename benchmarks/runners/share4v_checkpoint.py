@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     import torch
 
 TRANSFORMERS = "4.31"
-_NEEDS = (
+NEEDS = (
     "a checkout of ShareGPT4Omni/ShareGPT4V (commit b6f70e9) on PYTHONPATH, with transformers"
     " 4.31.0"
 )
@@ -64,7 +64,7 @@ def check_share4v(options: ModelOptions) -> None:
     has_package = importlib.util.find_spec("share4v") is not None
     if not has_package or not f"{transformers}.".startswith(f"{TRANSFORMERS}."):
         raise MissingRequirementError(
-            f"share4v: expected {_NEEDS}, found transformers {transformers} and"
+            f"share4v: expected {NEEDS}, found transformers {transformers} and"
             f" {'a' if has_package else 'no'} share4v. Install them: {_INSTALL}, or measure in an"
             " environment that has them."
         )

@@ -1,6 +1,9 @@
 """Judges that write their verdict: what is shown, what is read, and nonsense of every kind."""
 
 import json
+import random
+import re
+from pathlib import Path
 
 import pytest
 from stand_ins.records import blank, header, response, sample
@@ -8,11 +11,13 @@ from stand_ins.text_generator import Scripted
 
 from regap_benchmarks.judges.generative_judge import last_verdict
 from regap_benchmarks.judges.harmbench import HARMBENCH, VARIANTS, HarmBench
+from regap_benchmarks.judges.harmbench_prompts import PROMPTS
 from regap_benchmarks.judges.judge_options import JudgeOptions
 from regap_benchmarks.judges.llama_guard import LLAMA_GUARD, LlamaGuard, categories
 from regap_benchmarks.judges.published_prompt import PublishedPrompt, read_prompt, sha256
 from regap_benchmarks.judges.text_generator import Generated
-from regap_benchmarks.judges.wildguard import WILDGUARD, WildGuard
+from regap_benchmarks.judges.wildguard import PROMPT, WILDGUARD, WildGuard
+from regap_benchmarks.judges.wildguard import VARIANTS as WILDGUARD_VARIANTS
 from regap_benchmarks.judging import judge_responses
 from regap_benchmarks.records import Judgement, read_run
 
@@ -167,6 +172,37 @@ def test_wildguard_reads_all_or_nothing(text):
     assert (verdict.status, verdict.values) == ("unparsed", {})
 
 
+def _reference_wildguard(text):
+    """As `parse_model_generation_to_output` of wildguard.py at 495b9dc reads; None: an error."""
+    match = re.match(".*:(.*)\n.*:(.*)\n.*:(.*)", text)
+    if match is None:
+        return None
+    said = [group.strip().lower() for group in match.groups()]
+    allowed = ({"yes", "no"}, {"yes", "no", "n/a"}, {"yes", "no", "n/a"})
+    if any(each not in known for each, known in zip(said, allowed)):
+        return None
+    return {
+        name: float(each == "yes")
+        for name, each in zip(("refused", "unsafe"), said[1:])
+        if each != "n/a"
+    }
+
+
+def test_wildguard_reads_as_the_published_code():
+    generator = random.Random(0)
+    pieces = ("yes", "no", "n/a", "Yes", " NO", ":", "\n", "Harmful request", "a: ", ": yes\n", "!")
+    texts = ["".join(generator.choices(pieces, k=generator.randint(1, 12))) for _ in range(3000)]
+    texts += [_lines(*generator.choices(("yes", "no", "n/a", "no."), k=3)) for _ in range(300)]
+    read = 0
+    for text in texts:
+        # White space around is the tokenizer's, and stripped here; no value at all is no verdict.
+        expected = _reference_wildguard(text.strip()) or None
+        verdict = WildGuard(Scripted(text), LINES).judge(_answers(1))[0]
+        assert (verdict.values or None) == expected, text
+        read += expected is not None
+    assert read > 100
+
+
 # ---- all of them
 
 
@@ -275,16 +311,33 @@ def test_slots_are_filled_once():
 
 
 def test_variants_are_told_apart_by_their_hash():
-    assert sorted(VARIANTS.values()) == ["4 rules", "7 rules"]
-    assert all(len(each) == 64 for each in VARIANTS)
+    for (plain, with_context), variant in zip(PROMPTS.values(), ("4 rules", "7 rules")):
+        assert VARIANTS[sha256(plain)] == variant
+        assert with_context is None or VARIANTS[sha256(with_context)] == "7 rules with context"
+    assert WILDGUARD_VARIANTS[sha256(PROMPT)] == "28c9d21"
     described = HarmBench(Scripted(), YES_NO).describe()["prompt"]
     assert described == {"variant": "other", "sha256": sha256(YES_NO.text)}
 
 
-@pytest.mark.parametrize("kind", [HARMBENCH, WILDGUARD])
-def test_a_prompt_that_is_not_given_is_told(tmp_path, kind):
+def test_a_file_that_is_no_prompt_and_a_model_that_is_not_given_are_told(tmp_path):
     pytest.importorskip("transformers")
-    with pytest.raises(ValueError, match="expected the file of its prompt"):
+    for kind in (HARMBENCH, WILDGUARD):
         kind.check(JudgeOptions(model=str(tmp_path)))
+        with pytest.raises(ValueError, match="expected a text that can be read"):
+            kind.check(JudgeOptions(model=str(tmp_path), prompt=tmp_path / "5-rules"))
+    HARMBENCH.check(JudgeOptions(model=str(tmp_path), prompt=Path("4-rules")))
     with pytest.raises(ValueError, match="--judge-model PATH"):
         LLAMA_GUARD.check(JudgeOptions())
+
+
+def test_harmbench_asks_with_the_context_that_a_behaviour_has():
+    plain, with_context = (PublishedPrompt(text, "") for text in PROMPTS["7-rules"])
+    generator = Scripted("yes", "no")
+    judge = HarmBench(generator, plain, None, with_context)
+    asked = sample(1, prompt="context and behaviour", judged_prompt="mend it", harmful=True)
+    other = sample(2, prompt="mend that", metadata={"context": "A chair </s> lies there."})
+    judge.judge([response(asked, "glue"), response(other, "nails")])
+    first, second = generator.prompts
+    assert first == plain.text.replace("{behavior}", "mend it").replace("{generation}", "glue")
+    assert "[CONTEXT]:\nA chair < /s> lies there.\n\n[BEHAVIOR]:\nmend that\n" in second
+    assert judge.describe()["prompt_with_context"]["sha256"] == sha256(with_context.text)

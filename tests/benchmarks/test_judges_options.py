@@ -1,6 +1,7 @@
 """Options of judges: what is refused before anything is generated or loaded."""
 
 import argparse
+from pathlib import Path
 
 import pytest
 from stand_ins.records import blank, response, sample
@@ -8,7 +9,7 @@ from stand_ins.records import blank, response, sample
 from regap_benchmarks import cli
 from regap_benchmarks.commands.judge_arguments import add_arguments, options_of
 from regap_benchmarks.judges.fake import FAKE, FakeJudge
-from regap_benchmarks.judges.judge import JudgeKind, check_options
+from regap_benchmarks.judges.judge import JudgeKind, check_options, options_for
 from regap_benchmarks.judges.judge_options import JudgeOptions
 from regap_benchmarks.judges.judge_question import check_questions, judge_question
 from regap_benchmarks.quantization import FourBit, Int8, Quantization
@@ -51,10 +52,27 @@ def test_an_option_that_would_be_ignored_is_refused():
     check_options([FAKE, takes], JudgeOptions(batch_size=2))
 
 
-def test_two_models_would_share_the_flags():
-    first, second = (_kind(name, options=("model",)) for name in ("a", "b"))
-    with pytest.raises(ValueError, match="expected one judge that is a model, found a, b"):
-        check_options([first, FAKE, second], JudgeOptions())
+def test_two_models_have_a_checkpoint_each():
+    got = []
+    kinds = [
+        FAKE,
+        *(_kind(n, options=("model", "device"), check=got.append) for n in ("a", "b")),
+    ]
+    check_options(kinds, JudgeOptions(model="b=/two, a=one=1", device="cuda"))
+    assert [(each.model, each.device) for each in got] == [("one=1", "cuda"), ("/two", "cuda")]
+    assert options_for(kinds[2], kinds, JudgeOptions(model="a=x,b=y")).model == "y"
+    # One alone has a path, whatever is in its name.
+    assert options_for(kinds[1], kinds[:2], JudgeOptions(model="a=b,c")).model == "a=b,c"
+    for wrong in ("/one", "a=one", "a=one,b=", "a=one,c=two", "a=1,b=2,c=3"):
+        with pytest.raises(ValueError, match="expected a model for each of a, b, as a=PATH,b=PATH"):
+            check_options(kinds, JudgeOptions(model=wrong))
+
+
+def test_two_judges_have_prompts_of_their_own():
+    kinds = [_kind(name, options=("prompt",)) for name in ("a", "b")]
+    check_options(kinds[:1], JudgeOptions(prompt=Path("p")))
+    with pytest.raises(ValueError, match=r"--judge-prompt: expected with one judge .* found a, b"):
+        check_options(kinds, JudgeOptions(prompt=Path("p")))
 
 
 def test_a_judge_checks_before_it_is_loaded():

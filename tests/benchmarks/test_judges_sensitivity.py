@@ -132,12 +132,9 @@ def test_the_table_has_judges_and_thresholds(run, capsys):
     out = capsys.readouterr().out
     assert "0.5*" in out
     assert "0.4*" in out
-    rows = json.loads((run / "sensitivity.json").read_text("utf-8"))
-    found = {
-        (row["judge"], row["threshold"], row["own"])
-        for row in rows
-        if (row["condition"], row["category"]) == ("", "")
-    }
+    document = json.loads((run / "sensitivity.json").read_text("utf-8"))
+    rows = [row for row in document["rows"] if row["metric"] == "unsafe_rate"]
+    found = {(row["judge"], row["threshold"], row["own"]) for row in rows if row["condition"] == ""}
     assert found == {
         ("thresholded", 0.3, False),
         ("thresholded", 0.4, False),
@@ -145,6 +142,14 @@ def test_the_table_has_judges_and_thresholds(run, capsys):
         ("other", 0.3, False),
         ("other", 0.4, True),
     }
+    assert document["reference"] == "thresholded"
+    for row in rows:
+        is_reference = (row["judge"], row["own"]) == ("thresholded", True)
+        assert (row["against"] is None) == is_reference
+    same = [r["against"] for r in rows if (r["judge"], r["threshold"]) == ("other", 0.4)]
+    assert {item["judges"][0] for item in same} == {"other at 0.4"}
+    (pair,) = [row for row in document["agreement"] if row["metric"] == "unsafe_rate"]
+    assert pair["judges"] == ["thresholded", "other"]
     assert "| Threshold |" in " ".join((run / "sensitivity.md").read_text("utf-8").split())
     after = sorted(path.name for path in run.iterdir())
     assert set(after) - set(before) == {"sensitivity.json", "sensitivity.md"}

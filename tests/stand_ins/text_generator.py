@@ -15,12 +15,12 @@ class Scripted(TextGenerator):
     def describe(self):
         return {"scripted": True}
 
-    def render(self, turns):
+    def render(self, turns, pictures=0):
         said = "".join(f"<{role}>{text}</{role}>\n" for role, text in turns)
         listed = "<BEGIN UNSAFE CONTENT CATEGORIES>\nS1: Loud Noise.\nS2: Bad Manners.\n"
         return f"{listed}<END UNSAFE CONTENT CATEGORIES>\n{said}"
 
-    def generate(self, prompts, *, most_tokens, words=()):
+    def generate(self, prompts, *, most_tokens, words=(), pictures=()):
         self.prompts += prompts
         found = [self._texts.pop(0) for _ in prompts]
         return [each if isinstance(each, Generated) else Generated(each) for each in found]
@@ -28,7 +28,7 @@ class Scripted(TextGenerator):
     def cut(self, text, tokens):
         return " ".join(text.split()[:tokens]) if len(text.split()) > tokens else text
 
-    def excess(self, prompt, most_tokens):
+    def excess(self, prompt, most_tokens, pictures=()):
         return max(len(prompt) + most_tokens - self._context, 0)
 
     def special_texts(self):

@@ -1,5 +1,6 @@
 """Tiny LLaMA checkpoints as judges: random weights, real architecture and tokenizer."""
 
+import dataclasses
 from pathlib import Path
 
 from regap_benchmarks.miniature.checkpoints import TinySizes, write_language_model
@@ -11,11 +12,14 @@ TEXTS = (
 SIZES = TinySizes(vocabulary=400, hidden=32, positions=1024)
 
 
-def write_causal(folder: Path, *, template: str = "", spread: float = 0.3) -> Path:
+def write_causal(
+    folder: Path, *, template: str = "", spread: float = 0.3, positions: int = SIZES.positions
+) -> Path:
     """A LLaMA that says random words, with a chat template where one is given."""
     from transformers import AutoTokenizer, LlamaForCausalLM
 
-    write_language_model(folder, TEXTS, seed=0, sizes=SIZES)
+    sizes = dataclasses.replace(SIZES, positions=positions)
+    write_language_model(folder, TEXTS, seed=0, sizes=sizes)
     model = LlamaForCausalLM.from_pretrained(folder)
     _spread(model, spread)
     model.save_pretrained(folder)
