@@ -1,5 +1,6 @@
 """One regularised training run: what a patch calls in the forward, after a step, at a save."""
 
+import dataclasses
 import math
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
@@ -137,6 +138,7 @@ class TrainingRun:
         self._forwards += 1
         if embeddings is None or not embeddings.has_pairs():
             return lm_loss
+        embeddings = dataclasses.replace(embeddings, step=self._step)
         adds = self.config.weight > 0 and torch.is_grad_enabled()
         if not adds:
             embeddings = embeddings.detach()
