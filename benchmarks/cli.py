@@ -8,6 +8,7 @@ from typing import Callable, Optional, Sequence
 
 from regap_benchmarks.commands import (
     agreement,
+    align,
     compare,
     data,
     demo,
@@ -48,6 +49,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         agreement,
         export,
         gap,
+        align,
         lists,
         data,
         demo,
