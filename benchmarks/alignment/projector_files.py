@@ -22,8 +22,11 @@ _LINEAR = re.compile(
 # A token between the rows of a picture's tiles: it is no row of the projector, but an image token.
 _NEWLINE = re.compile(r"(.*\.)?image_newline")
 _TENSORS, _PICKLED = ".safetensors", ".bin"
-# What a training leaves beside a checkpoint, and decides nothing.
-_LEFT_OUT = re.compile(r"(optimizer|scheduler|rng_state|training_args|trainer_state|scaler).*")
+# What a training leaves beside a checkpoint, and decides nothing: its state, and its own copies.
+_LEFT_OUT = re.compile(
+    r"(optimizer|scheduler|rng_state|training_args|trainer_state|scaler|checkpoint-|global_step).*"
+    r"|mm_projector|runs|\..*"
+)
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,8 @@ def folded_tensors(last: LastLinear, fold: AffineMap) -> "Tuple[Dict[str, Tensor
 def write_copy(last: LastLinear, tensors: "Mapping[str, Tensor]", output: Path) -> None:
     """Copy a checkpoint's files, with these tensors in place of its own.
 
-    Folders below it, and what a training leaves (optimizer, random states), are not copied.
+    Folders below it too, such as the trained tower that ShareGPT4V keeps in one; not what a
+    training leaves (optimizer, random states, earlier checkpoints), nor hidden files.
 
     Args:
         last: see `find_last_linear`.
@@ -123,12 +127,8 @@ def write_copy(last: LastLinear, tensors: "Mapping[str, Tensor]", output: Path) 
         OSError: the disk is full; said before anything is written where it can be.
     """
     output.mkdir(parents=True)
-    copied = [
-        file
-        for file in sorted(last.folder.iterdir())
-        if file.is_file() and not _LEFT_OUT.fullmatch(file.name)
-    ]
-    needed, free = sum(file.stat().st_size for file in copied), shutil.disk_usage(output).free
+    copied = [file for file in sorted(last.folder.iterdir()) if not _LEFT_OUT.fullmatch(file.name)]
+    needed, free = sum(map(_size, copied)), shutil.disk_usage(output).free
     if needed > free:
         raise OSError(
             f"{output}: expected {needed / 1e9:.1f} GB of free space for the copy, found"
@@ -137,8 +137,15 @@ def write_copy(last: LastLinear, tensors: "Mapping[str, Tensor]", output: Path) 
     for file in copied:
         if file.name in last.files:
             _write_with(file, tensors, output / file.name)
+        elif file.is_dir():
+            shutil.copytree(file, output / file.name)
         else:
             shutil.copy2(file, output / file.name)
+
+
+def _size(path: Path) -> int:
+    below = path.rglob("*") if path.is_dir() else [path]
+    return sum(each.stat().st_size for each in below if each.is_file())
 
 
 def _weight_files(folder: Path) -> List[Path]:

@@ -143,11 +143,16 @@ def test_what_a_training_leaves_is_not_copied_and_links_are_followed(tmp_path):
     torch.save(_mlp("model.mm_projector"), source / "mm_projector.bin")
     for name in ("optimizer.pt", "rng_state_0.pth", "trainer_state.json", "training_args.bin"):
         (source / name).write_bytes(b"x")
+    for name in ("checkpoint-2", "mm_projector", ".cache", "vision_tower"):
+        (source / name).mkdir()
+        (source / name / "pytorch_model.bin").write_bytes(b"x")
     (tmp_path / "blob").write_text("{}")
     os.symlink(tmp_path / "blob", source / "config.json")
     last = find_last_linear(source)
     write_copy(last, folded_tensors(last, MAP)[0], output)
-    assert {each.name for each in output.iterdir()} == {"mm_projector.bin", "config.json"}
+    kept = {"mm_projector.bin", "config.json", "vision_tower"}
+    assert {each.name for each in output.iterdir()} == kept
+    assert (output / "vision_tower" / "pytorch_model.bin").is_file()
     assert not (output / "config.json").is_symlink()
 
 
