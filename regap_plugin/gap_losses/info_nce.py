@@ -29,7 +29,7 @@ def info_nce(embeddings: TokenEmbeddings) -> Tensor:
     over the n samples of this rank's micro-batch that have both kinds of token; the mean of the
     diagonal's cross-entropies over the rows. It asks for the right neighbour, not for closeness:
     it is log n where all means coincide, does not fall to zero on equal sets, and does not see
-    lengths. With one sample there is nothing to tell apart: the value and its gradient are zero.
+    lengths. With one sample there is nothing to tell apart: zero, without a gradient.
 
     Args:
         embeddings: image [B, T, d] and text [B, S, d] with their masks.
@@ -39,6 +39,8 @@ def info_nce(embeddings: TokenEmbeddings) -> Tensor:
     """
     with full_precision(embeddings.image.device):
         pairs = embeddings.checked_pairs()
+        if len(pairs) == 1:
+            return at_least_float32(embeddings.image).new_zeros(())
         image = torch.stack([at_least_float32(pair.image).mean(0) for pair in pairs])
         text = torch.stack([at_least_float32(pair.text).mean(0) for pair in pairs])
         logits = product(normalize(image, dim=1), normalize(text, dim=1)) / TEMPERATURE
