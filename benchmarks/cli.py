@@ -8,6 +8,7 @@ from typing import Callable, Optional, Sequence
 
 from regap_benchmarks.commands import (
     agreement,
+    align,
     compare,
     convert,
     data,
@@ -52,6 +53,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         convert,
         dpo,
         gap,
+        align,
         lists,
         data,
         demo,

@@ -131,8 +131,12 @@ class LlavaFamily(Upstream):
             return original(model, *args, **kwargs)
         layer = run.config.layer
         asked = call.arguments.get("output_hidden_states")
+        as_dict = call.arguments.get("return_dict")
+        as_tuple = layer and not (model.config.use_return_dict if as_dict is None else as_dict)
         if layer:
-            call.arguments["output_hidden_states"] = True
+            # From the model itself: a hook on a layer would see it inside a reentrant checkpoint,
+            # where the states have no gradient.
+            call.arguments.update(output_hidden_states=True, return_dict=True)
         with _capturing() as captured:
             outputs = original(*call.args, **call.kwargs)
         states = outputs["hidden_states"][layer] if layer else None
@@ -142,6 +146,8 @@ class LlavaFamily(Upstream):
         if layer and not asked:
             kept = {name: value for name, value in outputs.items() if name != "hidden_states"}
             outputs = type(outputs)(**kept)
+        if as_tuple:
+            outputs = outputs.to_tuple()
         if isinstance(outputs, tuple):
             return (run.add_to_loss(outputs[0], embeddings), *outputs[1:])
         outputs.loss = run.add_to_loss(outputs.loss, embeddings)

@@ -174,6 +174,7 @@ def _verdict(record: Dict[str, Any]) -> Tuple[str, bool]:
     if record.get("micro_batches_added_to") == 0:
         return f"weight {weight}, alpha frozen at {alpha:g}: the gap was not added yet", False
     how = f"weight {weight} and alpha {alpha:g}, loss {config.get('loss')}"
+    how += f", at layer {config.get('layer', 0)}"
     return f"regularised with {how}", True
 
 

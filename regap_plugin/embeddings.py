@@ -33,6 +33,8 @@ class TokenEmbeddings:
         text: embeddings that hold the text tokens, [B, S, d].
         text_mask: True where `text` holds a text token that counts, [B, S], bool.
         layer: 0 for the LLM's input embeddings, k for the hidden states behind layer k.
+        step: optimizer steps completed, 0 outside of a training. The same on every rank: a formula
+            that draws takes its seed from it.
 
     Raises:
         ValueError: shapes, dtypes or devices that do not belong together.
@@ -43,6 +45,7 @@ class TokenEmbeddings:
     text: Tensor
     text_mask: Tensor
     layer: int = 0
+    step: int = 0
 
     def __post_init__(self) -> None:
         for name in ("image", "text"):
@@ -107,6 +110,20 @@ class TokenEmbeddings:
             if image.shape[0] and text.shape[0]
         ]
 
+    def checked_pairs(self) -> List[SamplePair]:
+        """`pairs`, of which there is at least one.
+
+        Raises:
+            ValueError: no sample has both kinds.
+        """
+        pairs = self.pairs()
+        if not pairs:
+            raise ValueError(
+                "TokenEmbeddings: expected a sample with an image token and a text token, found "
+                f"none among {self.image.shape[0]}. Ask has_pairs() first."
+            )
+        return pairs
+
     def has_pairs(self) -> bool:
         """Whether any sample has both an image token and a text token."""
         return bool((self.image_mask.any(1) & self.text_mask.any(1)).any())
@@ -123,10 +140,5 @@ class TokenEmbeddings:
         Raises:
             ValueError: no sample has both kinds.
         """
-        values = [formula(image, text) for image, text in self.pairs()]
-        if not values:
-            raise ValueError(
-                "TokenEmbeddings: expected a sample with an image token and a text token, found "
-                f"none among {self.image.shape[0]}. Ask has_pairs() first."
-            )
+        values = [formula(image, text) for image, text in self.checked_pairs()]
         return torch.stack(values).mean()

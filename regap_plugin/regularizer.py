@@ -138,6 +138,7 @@ class GapRegularizer:
                 "alpha = mean(L_LM) / mean(L_gap): expected a positive finite number, found "
                 f"L_LM {self._lm_sum / self._micro_batches} and L_gap "
                 f"{self._gap_sum / self._micro_batches} over {self._micro_batches} micro-batches. "
-                "Check the data and the projector's initial weights, or fix --regap_alpha."
+                "Check the data and the projector's initial weights (info_nce is 0 where a "
+                "micro-batch has one sample: enlarge it), or fix --regap_alpha."
             )
         return alpha

@@ -1,5 +1,6 @@
 """One regularised training run: what a patch calls in the forward, after a step, at a save."""
 
+import dataclasses
 import math
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple
 
@@ -137,6 +138,7 @@ class TrainingRun:
         self._forwards += 1
         if embeddings is None or not embeddings.has_pairs():
             return lm_loss
+        embeddings = dataclasses.replace(embeddings, step=self._step)
         adds = self.config.weight > 0 and torch.is_grad_enabled()
         if not adds:
             embeddings = embeddings.detach()
@@ -221,8 +223,9 @@ class TrainingRun:
         if self.config.weight > 0 and not self._additions:
             raise InactiveRegularizerError(
                 f"{self.upstream.name}: expected the gap in the loss of some step, found it added "
-                f"in none of {self._step}: training ended before alpha was frozen and used. Train "
-                "longer, lower --regap_warmup_steps, or fix --regap_alpha."
+                f"in none of {self._step}: training ended before alpha was frozen and used, or "
+                "no term had a gradient. Train longer, lower --regap_warmup_steps, fix "
+                "--regap_alpha, or look at regap/gap in the log."
             )
         self._begun = False
 
@@ -319,7 +322,9 @@ class TrainingRun:
         for term in terms:
             record[term.name] = term.value
             record.update(term.scalars)
-        record[_ADDED] = torch.full_like(step.lm_loss, 0.0 if added is None else 1.0)
+        # What has no gradient is in the loss and changes nothing.
+        counts = added is not None and added.requires_grad
+        record[_ADDED] = torch.full_like(step.lm_loss, 1.0 if counts else 0.0)
         # Last: a term that is not finite is then reported by its own name, not by the sum's.
         record["weighted"] = torch.zeros_like(step.lm_loss) if added is None else added
         self._pending.append({name: value.detach() for name, value in record.items()})

@@ -77,7 +77,8 @@ def test_help_shows_every_setting(
         (["--regap_weight", "much"], "argument --regap_weight"),
         (
             ["--regap_weight", "1", "--regap_loss", "pairwise_12"],
-            "gap loss: expected one of centroid_l2, pairwise_l2, pairwise_squared_l2, found "
+            "gap loss: expected one of centroid_l2, energy_distance, frechet, info_nce, mmd, "
+            "pairwise_l2, pairwise_squared_l2, sliced_wasserstein, found "
             "'pairwise_12'. Did you mean 'pairwise_l2'?",
         ),
         (["--regap_weight", "1", "--regap_text_tokens", "al"], "Did you mean 'all'?"),

@@ -190,7 +190,9 @@ def test_training_before_a_trainer_began_is_an_error(model: Any, upstream: Llava
     model.eval()
 
 
-@pytest.mark.parametrize(("layer", "return_dict"), [(0, True), (0, False), (1, True), (2, True)])
+@pytest.mark.parametrize(
+    ("layer", "return_dict"), [(0, True), (0, False), (1, True), (1, False), (2, True)]
+)
 def test_layers_and_both_kinds_of_output(
     model: Any, upstream: Llava, layer: int, return_dict: bool
 ) -> None:

@@ -77,7 +77,7 @@ def test_inspect_reads_a_regularised_checkpoint(tmp_path: Path, capsys: Captured
     assert cli.main(["inspect", str(tmp_path)]) == 0
     first, rest = capsys.readouterr().out.split("\n", 1)
     assert first == (
-        f"{tmp_path}: regularised with weight 0.5 and alpha 1.25, loss pairwise_l2 "
+        f"{tmp_path}: regularised with weight 0.5 and alpha 1.25, loss pairwise_l2, at layer 0 "
         "(from regap_state.json)"
     )
     assert json.loads(rest)["config"] == STATE["config"]
@@ -93,12 +93,12 @@ def test_inspect_prints_json(tmp_path: Path, capsys: Captured) -> None:
 
 
 def test_inspect_reads_the_record_in_the_models_config(tmp_path: Path, capsys: Captured) -> None:
-    record = {"weight": 2, "alpha": 0.5, "loss": "centroid_l2"}
+    record = {"weight": 2, "alpha": 0.5, "loss": "centroid_l2", "layer": 3}
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "llava", "regap": record}))
     assert cli.main(["inspect", str(tmp_path)]) == 0
     assert (
-        f"{tmp_path}: regularised with weight 2 and alpha 0.5, loss centroid_l2 (from config.json)"
-        in capsys.readouterr().out
+        f"{tmp_path}: regularised with weight 2 and alpha 0.5, loss centroid_l2, at layer 3 "
+        "(from config.json)" in capsys.readouterr().out
     )
 
 

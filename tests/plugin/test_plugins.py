@@ -49,7 +49,16 @@ class Upstreams:
 
 def test_without_plugins_there_are_the_built_in_formulas() -> None:
     plugins = Plugins()
-    assert plugins.loss_names == ["centroid_l2", "pairwise_l2", "pairwise_squared_l2"]
+    assert plugins.loss_names == [
+        "centroid_l2",
+        "energy_distance",
+        "frechet",
+        "info_nce",
+        "mmd",
+        "pairwise_l2",
+        "pairwise_squared_l2",
+        "sliced_wasserstein",
+    ]
     assert plugins.upstream_names == []
     assert plugins.loss("pairwise_l2") is pairwise_l2
 
@@ -68,8 +77,8 @@ def test_a_registered_formula_is_found_by_its_name() -> None:
 def test_an_unknown_formula_names_the_nearest() -> None:
     with pytest.raises(
         ValueError,
-        match=r"gap loss: expected one of centroid_l2, cosine, pairwise_l2, pairwise_squared_l2, "
-        r"found 'cosin'\. Did you mean 'cosine'\?",
+        match=r"gap loss: expected one of centroid_l2, cosine, energy_distance, .*, "
+        r"sliced_wasserstein, found 'cosin'\. Did you mean 'cosine'\?",
     ):
         _plugins(Losses(cosine=pairwise_l2)).loss("cosin")
 
@@ -89,7 +98,7 @@ def test_a_formula_of_a_taken_name_is_refused() -> None:
     with pytest.raises(
         ReGapError,
         match=r"Gap loss 'pairwise_l2': expected a name of its own, found one that is registered "
-        r"already \(regap_plugin\.gap_losses\.pairwise_l2\)\. Rename the one of .*impostor",
+        r"already \(regap_plugin\.gap_losses\.pairwise\.pairwise_l2\)\. Rename .*impostor",
     ):
         _plugins(Losses(pairwise_l2=impostor))
     with pytest.raises(ReGapError, match="Gap loss 'mine'"):

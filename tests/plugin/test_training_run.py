@@ -127,6 +127,44 @@ def test_the_gap_is_measured_first_and_then_added(make_run: MakeRun) -> None:
     torch.testing.assert_close(found, wanted)
 
 
+def test_formulas_see_the_step_so_that_what_they_draw_is_alike_everywhere(
+    make_run: MakeRun,
+) -> None:
+    seen: List[int] = []
+
+    class Drawing:
+        @hookimpl
+        def regap_register_gap_losses(self, register: Callable[..., None]) -> None:
+            register("drawing", self)
+
+        def __call__(self, embeddings: TokenEmbeddings) -> Tensor:
+            seen.append(embeddings.step)
+            return embeddings.image.square().mean()
+
+    run, projector = _begin(make_run(0.5, Drawing(), loss="drawing")), _projector()
+    for number in (1, 2):
+        for micro_batch in range(2):
+            run.add_to_loss(_lm_loss(1.0), _embeddings(projector, micro_batch))
+        run.end_step(number)
+    state = run.state_dict()
+    run.close()
+    resumed = make_run(0.5, Drawing(), loss="drawing")
+    _begin(resumed, step=2, state=state)
+    resumed.add_to_loss(_lm_loss(1.0), _embeddings(projector))
+    assert seen == [0, 0, 1, 1, 2]
+
+
+def test_a_gap_that_never_had_a_gradient_is_no_regularised_run(make_run: MakeRun) -> None:
+    run, projector = _begin(make_run(0.5, loss="info_nce", alpha=1.0)), _projector()
+    run.add_to_loss(_lm_loss(1.0), _embeddings(projector, samples=1))
+    run.end_step(1)
+    with pytest.raises(InactiveRegularizerError, match=r"or no term had a gradient\. Train"):
+        run.finish()
+    run.add_to_loss(_lm_loss(1.0), _embeddings(projector, samples=2))
+    run.end_step(2)
+    run.finish()
+
+
 def test_alpha_is_over_the_micro_batches_with_an_image(make_run: MakeRun) -> None:
     run, projector = _begin(make_run(), warmup_steps=2), _projector()
     pairs = []

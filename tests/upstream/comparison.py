@@ -70,7 +70,7 @@ def check_off_and_on(case: Case, workspace: Workspace, result: Dict[str, str]) -
 
 
 def check_recomputation(
-    case: Case, workspace: Workspace, result: Dict[str, str], *, cut: int
+    case: Case, workspace: Workspace, result: Dict[str, str], *, cut: int, layer: int = 0
 ) -> None:
     """Every loss of a run against L_LM + 0.5 * alpha * L_gap by plain loops in float64.
 
@@ -79,13 +79,18 @@ def check_recomputation(
         workspace: checkpoints and data.
         result: its last column is filled.
         cut: tokens at which upstream truncates the merged sequence.
+        layer: of the LLM, where the gap is; at 0 no flag is given.
     """
-    run = train(workspace, case, _folder(case, "dumped"), ["--regap_weight", "0.5"])
+    flags = ["--regap_weight", "0.5", *(["--regap_layer", str(layer)] if layer else [])]
+    run = train(workspace, case, _folder(case, "dumped"), flags)
     assert run.returncode == 0, run.output
     batches = reference.read_batches(run.record)
     assert len(batches) == STEPS
+    if not layer:
+        assert not any("hidden_states" in batch for batch in batches), "layer 0 asks for none"
     gaps = [
-        reference.gap(batch, image_tokens=IMAGE_TOKENS, padding=0, cut=cut) for batch in batches
+        reference.gap(batch, image_tokens=IMAGE_TOKENS, padding=0, cut=cut, layer=layer)
+        for batch in batches
     ]
     lm_losses = [float.fromhex(value) for value in run.lm_losses[0]]
     losses = [float.fromhex(value) for value in run.losses[0]]

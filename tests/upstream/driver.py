@@ -9,6 +9,8 @@ random numbers: upstream seeds only after its projector and LoRA weights are dra
 
     record          directory; one JSON line per micro-batch, one file per rank
     dump            also save the tensors that enter the LLM, and in evaluation all hidden states
+    gradients       also save the pictures, and after each backward the parameters' gradients
+    use_reentrant   checkpoint gradients so; upstream's own flag for it takes no value it can parse
     deepspeed       initialise DeepSpeed for the CPU first: it would ask for nccl and CUDA
     no_attention    drop the attention implementation that LLaVA's train_mem.py asks for
     no_functions    {module: function}: put a module in the way whose function does nothing, for
@@ -62,6 +64,10 @@ def main() -> None:
 
     record = _Record(options["record"], bool(options.get("dump")))
     _record_losses(transformers, torch, record)
+    if options.get("gradients"):
+        _record_gradients(transformers, torch, record)
+    if "use_reentrant" in options:
+        _checkpoint_so(transformers, options["use_reentrant"])
     if options.get("no_attention"):
         _drop_attention()
     for name, function in options.get("no_functions", {}).items():
@@ -93,6 +99,7 @@ class _Record:
         rank = os.environ.get("RANK", "0")
         self.path = os.path.join(directory, f"rank{rank}.jsonl")
         self.dump = os.path.join(directory, f"rank{rank}_{{}}.pt") if dump else None
+        self.gradients = os.path.join(directory, f"rank{rank}-gradients_{{}}.pt")
         self.measured = os.path.join(directory, f"rank{rank}-measured_{{}}.pt")
         self.count = self.measurements = 0
         self.batch = {}
@@ -130,6 +137,10 @@ def _record_losses(transformers, torch, record):
         if record.dump and kwargs.get("inputs_embeds") is not None:
             record.batch["inputs_embeds"] = kwargs["inputs_embeds"].detach().clone()
         outputs = llm_forward(self, *args, **kwargs)
+        if record.dump and self.training and outputs.hidden_states is not None:
+            record.batch["hidden_states"] = [
+                each.detach().clone() for each in outputs.hidden_states
+            ]
         if record.dump and not self.training and outputs.hidden_states is not None:
             torch.save(list(outputs.hidden_states), record.measured.format(record.measurements))
             record.measurements += 1
@@ -144,6 +155,30 @@ def _record_losses(transformers, torch, record):
     trainer_class.compute_loss = recorded_loss
     transformers.LlamaModel.forward = recorded_llm_forward
     torch.nn.CrossEntropyLoss.forward = recorded_cross_entropy
+
+
+def _record_gradients(transformers, torch, record):
+    training_step = transformers.Trainer.training_step
+
+    def recorded_training_step(self, model, inputs, *args, **kwargs):
+        record.batch["images"] = inputs["images"].clone()
+        number = record.count
+        loss = training_step(self, model, inputs, *args, **kwargs)
+        named = model.named_parameters()
+        found = {name: each.grad.clone() for name, each in named if each.grad is not None}
+        torch.save(found, record.gradients.format(number))
+        return loss
+
+    transformers.Trainer.training_step = recorded_training_step
+
+
+def _checkpoint_so(transformers, use_reentrant):
+    enable = transformers.PreTrainedModel.gradient_checkpointing_enable
+
+    def enable_so(self, gradient_checkpointing_kwargs=None):
+        enable(self, {**(gradient_checkpointing_kwargs or {}), "use_reentrant": use_reentrant})
+
+    transformers.PreTrainedModel.gradient_checkpointing_enable = enable_so
 
 
 def _convolves_in_half(torch):

@@ -37,14 +37,17 @@ def token_positions(
     return [p for p in images if p < cut], [p for p in texts if p < cut]
 
 
-def gap(batch: Dict[str, Any], *, image_tokens: int, padding: int, cut: int) -> float:
+def gap(
+    batch: Dict[str, Any], *, image_tokens: int, padding: int, cut: int, layer: int = 0
+) -> float:
     """Mean over samples of the mean pairwise distance; NaN without a sample with both kinds."""
     values = []
+    every_state = batch["hidden_states"][layer] if layer else batch["inputs_embeds"]
     for row, (ids, labels) in enumerate(zip(batch["input_ids"], batch["source_labels"])):
         images, texts = token_positions(
             ids.tolist(), labels.tolist(), image_tokens=image_tokens, padding=padding, cut=cut
         )
-        states = batch["inputs_embeds"][row].double().tolist()
+        states = every_state[row].double().tolist()
         distances = [math.dist(states[i], states[t]) for i in images for t in texts]
         if distances:
             values.append(sum(distances) / len(distances))

@@ -60,7 +60,7 @@ def last_line(outcome: Outcome, start: str) -> str:
             1,
             {},
             [*ON, "--regap_loss", "pairwise"],
-            "gap loss: expected one of centroid_l2, pairwise_l2, pairwise_squared_l2",
+            "gap loss: expected one of centroid_l2, energy_distance, frechet, info_nce, mmd",
         ),
     ],
     ids=lambda value: value if isinstance(value, str) and " " not in value[:4] else None,

@@ -79,6 +79,18 @@ def test_loss_equals_the_independent_recomputation(
     check_recomputation(case, share4v_workspace, result_of(name, outcomes), cut=NO_CUT)
 
 
+def test_a_later_layer_is_recomputed_through_gradient_checkpoints(
+    share4v_workspace: Workspace,
+) -> None:
+    case = Case(
+        "layer 1, gradient checkpointing",
+        flags={"gradient_checkpointing": "True"},
+        options={"dump": True},
+        package="share4v",
+    )
+    check_recomputation(case, share4v_workspace, {}, cut=NO_CUT, layer=1)
+
+
 def test_the_gradient_reaches_the_embedding_table_only_when_asked(
     share4v_workspace: Workspace,
 ) -> None:

@@ -1,24 +1,21 @@
-"""The formulas of the gap loss L_gap: pure functions from embeddings to a scalar.
+"""The formulas over pairs of an image token and a text token: the paper's, and its nearest kin.
 
-For one sample with image-token embeddings v_1..v_r and text-token embeddings t_1..t_s at the
-LLM's input. Source: arXiv 2505.24208; that L_gap is the pairwise mean of the L2 norm is our
-reading of it (docs/method.md), its square and the distance of the means stand beside it.
-
-Every formula is averaged over the samples of a batch that have both kinds of token, works in
-float32 (in float64 for float64 input) whatever the autocast and the TF32 setting, and raises
-`ValueError` when no sample has both.
+Source: arXiv 2505.24208; that L_gap is the pairwise mean of the L2 norm is our reading of it
+(docs/method.md), its square and the distance of the means stand beside it.
 """
 
-from contextlib import contextmanager
-from typing import Any, Callable, Dict, Iterator, Tuple
+from typing import TYPE_CHECKING, Any, Callable, Tuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from regap_plugin.embeddings import TokenEmbeddings
+from regap_plugin.gap_losses.precision import at_least_float32, full_precision
+from regap_plugin.hookspecs import hookimpl
 
-GapLoss = Callable[[TokenEmbeddings], Tensor]
+if TYPE_CHECKING:
+    from regap_plugin.gap_losses import GapLoss
 
 _NEAR = 1e-3  # relative distance below which float32's 6e-8 would cost 1e-4 of a pair's gradient
 
@@ -38,8 +35,8 @@ def pairwise_l2(embeddings: TokenEmbeddings) -> Tensor:
     Returns:
         A float32 scalar.
     """
-    with _full_precision(embeddings.image.device):
-        return embeddings.mean_over_samples(_mean_distance)
+    with full_precision(embeddings.image.device):
+        return embeddings.mean_over_samples(mean_distance)
 
 
 def pairwise_squared_l2(embeddings: TokenEmbeddings) -> Tensor:
@@ -57,7 +54,7 @@ def pairwise_squared_l2(embeddings: TokenEmbeddings) -> Tensor:
     Returns:
         A float32 scalar.
     """
-    with _full_precision(embeddings.image.device):
+    with full_precision(embeddings.image.device):
         return embeddings.mean_over_samples(_mean_squared_distance)
 
 
@@ -74,24 +71,18 @@ def centroid_l2(embeddings: TokenEmbeddings) -> Tensor:
     Returns:
         A float32 scalar.
     """
-    with _full_precision(embeddings.image.device):
+    with full_precision(embeddings.image.device):
         return embeddings.mean_over_samples(_centroid_distance)
 
 
-BUILT_IN_LOSSES: Dict[str, GapLoss] = {
-    "pairwise_l2": pairwise_l2,
-    "pairwise_squared_l2": pairwise_squared_l2,
-    "centroid_l2": centroid_l2,
-}
-
-
-def _mean_distance(image: Tensor, text: Tensor) -> Tensor:
+def mean_distance(image: Tensor, text: Tensor) -> Tensor:
+    """The mean distance between tokens [r, d] and tokens [s, d], with its closed gradient."""
     mean: Tensor = _MeanDistance.apply(image, text)  # type: ignore[no-untyped-call]
     return mean
 
 
 def _mean_squared_distance(image: Tensor, text: Tensor) -> Tensor:
-    image, text = _at_least_float32(image), _at_least_float32(text)
+    image, text = at_least_float32(image), at_least_float32(text)
     image_mean, text_mean = image.mean(0), text.mean(0)
     # Deviations rather than ||v||^2 + ||t||^2 - 2<v, t>: no cancellation between large norms.
     return (
@@ -102,7 +93,7 @@ def _mean_squared_distance(image: Tensor, text: Tensor) -> Tensor:
 
 
 def _centroid_distance(image: Tensor, text: Tensor) -> Tensor:
-    image_mean, text_mean = _at_least_float32(image).mean(0), _at_least_float32(text).mean(0)
+    image_mean, text_mean = at_least_float32(image).mean(0), at_least_float32(text).mean(0)
     # torch's own norm has the zero subgradient at zero.
     distance: Tensor = torch.linalg.vector_norm(image_mean - text_mean)
     return distance
@@ -115,8 +106,8 @@ class _MeanDistance(torch.autograd.Function):
     def forward(ctx: Any, image: Tensor, text: Tensor) -> Tensor:
         # Without the matrix product, whose cancellation is large where distances are small.
         distances = torch.cdist(
-            _at_least_float32(image),
-            _at_least_float32(text),
+            at_least_float32(image),
+            at_least_float32(text),
             compute_mode="donot_use_mm_for_euclid_dist",
         )
         ctx.save_for_backward(image, text, distances)
@@ -127,10 +118,10 @@ class _MeanDistance(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Tensor) -> Tuple[Any, Any]:
         image, text, distances = ctx.saved_tensors
         wants_image, wants_text = ctx.needs_input_grad
-        with _full_precision(image.device):
+        with full_precision(image.device):
             weights = torch.where(distances > 0, distances.reciprocal(), distances)
             weights.mul_(grad_output / distances.numel())
-            image32, text32 = _at_least_float32(image), _at_least_float32(text)
+            image32, text32 = at_least_float32(image), at_least_float32(text)
             to_image = to_text = None
             if wants_image:
                 to_image = _pull(image32, text32, weights, distances).to(image.dtype)
@@ -154,26 +145,9 @@ def _pull(points: Tensor, others: Tensor, weights: Tensor, distances: Tensor) ->
     return pulled
 
 
-def _at_least_float32(tensor: Tensor) -> Tensor:
-    return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-@contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """No autocast and no TF32 inside; the settings of the caller afterwards."""
-    with torch.autocast(device.type, enabled=False):
-        if device.type != "cuda":
-            yield
-            return
-        # From torch 2.9 on the older name raises once the newer one was used, and the other way
-        # round; each version's own name can always be read and set back.
-        matmul: Any = torch.backends.cuda.matmul
-        renamed = hasattr(matmul, "fp32_precision")
-        name = "fp32_precision" if renamed else "allow_tf32"
-        exact: Any = "ieee" if renamed else False
-        previous = getattr(matmul, name)
-        setattr(matmul, name, exact)
-        try:
-            yield
-        finally:
-            setattr(matmul, name, previous)
+@hookimpl
+def regap_register_gap_losses(register: "Callable[[str, GapLoss], None]") -> None:
+    """Offer the formulas over pairs."""
+    register("pairwise_l2", pairwise_l2)
+    register("pairwise_squared_l2", pairwise_squared_l2)
+    register("centroid_l2", centroid_l2)

@@ -1,0 +1,1 @@
+"""Alignment of image tokens to text tokens without training: a map folded into the projector."""
