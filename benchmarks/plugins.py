@@ -111,6 +111,10 @@ class BuiltIn:
             vlsafe,
             xstest,
         )
+        from regap_benchmarks.safety.miniature_requests import (
+            MiniatureRequests,
+            MiniatureRequestsTold,
+        )
         from regap_benchmarks.safety.stand_in_requests import StandInRequests
         from regap_benchmarks.utility.captions import Captions
         from regap_benchmarks.utility.drawn_questions import DrawnQuestions
@@ -133,6 +137,8 @@ class BuiltIn:
         register(MMBench())
         register(MMVet())
         register(MME())
+        register(MiniatureRequests())
+        register(MiniatureRequestsTold())
         register(Pope())
         register(PopeHead())
         register(ScienceQA())
@@ -165,6 +171,7 @@ class BuiltIn:
             gcg_phrases,
             harmbench,
             llama_guard,
+            real_recipe,
             refusal_phrases,
             vlguard_phrases,
             wildguard,
@@ -179,6 +186,7 @@ class BuiltIn:
             gcg_phrases.GCG_TOLERANT,
             harmbench.HARMBENCH,
             llama_guard.LLAMA_GUARD,
+            real_recipe.REAL_RECIPE,
             refusal_phrases.REFUSAL_PHRASES,
             vlguard_phrases.VLGUARD,
             vlguard_phrases.VLGUARD_TOLERANT,
