@@ -241,7 +241,7 @@ def _train(
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         progress(step + 1)
-        losses = [*losses, float(loss)][-_LAST:]
+        losses = [*losses, float(loss.detach())][-_LAST:]
         if len(losses) == _LAST and sum(losses) / _LAST < enough:
             break
     model.eval()
