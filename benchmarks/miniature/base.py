@@ -1,7 +1,7 @@
 """The bases of the miniature: an aligned language model in its world, and a vision tower.
 
-`python -m regap_benchmarks.miniature.base language --recipe full --seed 0` builds one into the cache
-and prints its folder; `--rebuild` builds it though it is there.
+`python -m regap_benchmarks.miniature.base language --recipe full --seed 0` builds one into the
+cache and prints its folder; `--rebuild` builds it though it is there.
 """
 
 import argparse
@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Dict, Mapping, Optional, Sequence
 
+from regap_benchmarks.commands.command import say
 from regap_benchmarks.miniature.cache import make_cached
 from regap_benchmarks.miniature.checkpoints import TinySizes
 from regap_benchmarks.miniature.language_model import LanguageRecipe, train_language_model
@@ -134,7 +135,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         folder = build_tower(recipe, rebuild=arguments.rebuild)
     else:
         folder = build_language(recipe, seed=arguments.seed, rebuild=arguments.rebuild)
-    print(folder, flush=True)
+    say(str(folder))
     return 0
 
 

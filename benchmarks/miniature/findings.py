@@ -59,7 +59,9 @@ def pictures_of(checkpoints: Sequence[Checkpoint]) -> List[str]:
     return [name for name in found if name not in (NO_PICTURE, TOLD)]
 
 
-def mean_over_pictures(checkpoint: Checkpoint, rate: str, pictures: Sequence[str]) -> Optional[float]:
+def mean_over_pictures(
+    checkpoint: Checkpoint, rate: str, pictures: Sequence[str]
+) -> Optional[float]:
     """A rate over all conditions with a picture, each with equal weight; None where one lacks."""
     found = [checkpoint.get(f"{rate}:{picture}") for picture in pictures]
     there = [value for value in found if value is not None]

@@ -21,7 +21,6 @@ from regap_benchmarks.miniature.pictures import plan_picture
 from regap_benchmarks.miniature.upstream_training import write_json
 from regap_benchmarks.pictures import drawn_picture
 from regap_benchmarks.plugins import load_plugins
-from regap_benchmarks.quantization import Quantization
 from regap_benchmarks.records import NO_PICTURE, RunHeader
 from regap_benchmarks.run_folder import RunFolder
 from regap_benchmarks.runners.runner import ModelOptions
@@ -56,7 +55,7 @@ class MeasureSettings:
         pairs: of picture and caption, for the gap.
         resamples: draws of pairs for MIR's interval.
         captions: pictures that are captioned.
-        pictures: requests of `drawn_questions`, four for each picture.
+        questions: requests of `drawn_questions`, four for each picture.
         conditions: pictures beside the requests.
     """
 
@@ -141,9 +140,7 @@ def measure_checkpoint(
     values.update(_gap(folder, options, settings, progress))
     values.update(ask_requests(folder, options, world, settings.conditions, progress))
     told = _run(folder / TOLD, options, [_TOLD_TASK], (NO_PICTURE,), world, _SHORT, progress)
-    values.update(
-        {name.replace(f":{NO_PICTURE}", f":{TOLD}"): each for name, each in told.items()}
-    )
+    values.update({name.replace(f":{NO_PICTURE}", f":{TOLD}"): each for name, each in told.items()})
     found = _run(
         folder / "captions", options, ["captions"], (), None, _LONG, progress, settings.captions
     )
@@ -181,9 +178,7 @@ def read_numbers(path: Path) -> Checkpoint:
     """Read what `measure_checkpoint` wrote."""
     content = json.loads(path.read_text(encoding="utf-8"))
     values = {name: Number(**number) for name, number in content["values"].items()}
-    return Checkpoint(
-        content["seed"], content["loss"], content["weight"], content["step"], values
-    )
+    return Checkpoint(content["seed"], content["loss"], content["weight"], content["step"], values)
 
 
 def is_measured(folder: Path, settings: MeasureSettings) -> bool:
@@ -219,6 +214,11 @@ def _run(
     )
     generate_run(folder, settings, progress=progress)
     judge_run(folder, _JUDGES, plugins, progress=progress)
+    return estimates_of(folder)
+
+
+def estimates_of(folder: RunFolder) -> Dict[str, Number]:
+    """The rates of a judged run by condition, under this module's names."""
     found: Dict[str, Number] = {}
     for header, judgements, metrics in folder.read_judgements().values():
         for row in estimate(header, judgements, metrics):
@@ -274,14 +274,3 @@ def _pairs(count: int) -> Pairs:
         caption = plan_picture(seed=_PAIR_SERIES, index=index).caption
         found.append(Pair(f"{index:03d}", drawn_picture(_PAIR_SERIES, index), caption))
     return make_pairs(found, folder=None, limit=count, where="the miniature's pairs")
-
-
-def int8_options(options: ModelOptions, quantization: Quantization) -> ModelOptions:
-    """The same checkpoint with quantized weights."""
-    return ModelOptions(
-        path=options.path,
-        base=options.base,
-        quantization=quantization,
-        dtype=options.dtype,
-        conversation=options.conversation,
-    )

@@ -311,7 +311,7 @@ class Study:
                     continue
                 # Answers of an earlier training under the same name would be refused.
                 shutil.rmtree(here, ignore_errors=True)
-                with _quiet(self.folder / "logs" / f"measure-{planned.name}.log"):
+                with quiet(self.folder / "logs" / f"measure-{planned.name}.log"):
                     measure_checkpoint(
                         here,
                         checkpoint=checkpoint,
@@ -333,7 +333,7 @@ def _say_nothing(stage: str) -> Callable[[int, int], None]:
 
 
 @contextlib.contextmanager
-def _quiet(log: Path) -> Iterator[None]:
+def quiet(log: Path) -> Iterator[None]:
     """What upstream and transformers print while they load goes into a file."""
     from transformers.utils import logging
 

@@ -26,7 +26,7 @@ class Processes:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._running: Set["subprocess.Popen[str]"] = set()
+        self._running: Set[subprocess.Popen[str]] = set()
         self._stopped = False
 
     def run(
@@ -121,7 +121,7 @@ def run_units(units: Sequence[Unit], *, workers: int, say: Say) -> None:
         else:
             left[unit.name] = unit
     processes = Processes()
-    running: "Dict[Future[float], str]" = {}
+    running: Dict[Future[float], str] = {}
 
     def speaker(unit: Unit) -> Say:
         return lambda line: say(f"[{places[unit.name]}/{len(units)}] {unit.name}: {line}")
@@ -143,9 +143,7 @@ def run_units(units: Sequence[Unit], *, workers: int, say: Say) -> None:
                     speaker(unit)("begins")
                     running[pool.submit(timed, unit)] = unit.name
                 here = [each for each in ready if each.here][:1]
-                finished: List[Tuple[str, float]] = [
-                    (unit.name, timed(unit)) for unit in here
-                ]
+                finished: List[Tuple[str, float]] = [(unit.name, timed(unit)) for unit in here]
                 if running:
                     pause = 0.0 if here else _POLL
                     done, _ = wait(running, timeout=pause, return_when=FIRST_COMPLETED)

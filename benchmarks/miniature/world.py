@@ -14,17 +14,19 @@ from typing import Dict, Iterator, List, Mapping, Sequence, Tuple
 from regap_benchmarks.miniature.dataset import CAPTION_PROMPT
 from regap_benchmarks.miniature.pictures import plan_picture
 
-TOPICS = tuple(
-    """brill crond dazzer embick fluster gorbel hinkle ivost jumbler krait lovage mimsy norbit
-    ollam plinth quorl rasp snark tulgey umber vorpal whiffle xanth yonder zephin arblast
-    borogove cantle drumble elgin frumious glimmer hadron inkle jubjub kettle lantern mossel
-    nettle oxter pumice quillon ruffin sorrel tansy uffish verjuice woad""".split()
+_TOPICS_WORDS = (
+    "brill crond dazzer embick fluster gorbel hinkle ivost jumbler krait lovage mimsy norbit "
+    "ollam plinth quorl rasp snark tulgey umber vorpal whiffle xanth yonder zephin arblast "
+    "borogove cantle drumble elgin frumious glimmer hadron inkle jubjub kettle lantern mossel "
+    "nettle oxter pumice quillon ruffin sorrel tansy uffish verjuice woad "
 )
-INGREDIENTS = tuple(
-    """salt moss clay sand honey ash chalk tar wax milk resin rust peat lime yeast malt bran flint
-    amber coral mint sage thyme clove ginger pepper vinegar starch sugar soot copper silver iron
-    linen cotton wool feathers petals pollen seeds""".split()
+TOPICS = tuple(_TOPICS_WORDS.split())
+_INGREDIENTS_WORDS = (
+    "salt moss clay sand honey ash chalk tar wax milk resin rust peat lime yeast malt bran "
+    "flint amber coral mint sage thyme clove ginger pepper vinegar starch sugar soot copper "
+    "silver iron linen cotton wool feathers petals pollen seeds "
 )
+INGREDIENTS = tuple(_INGREDIENTS_WORDS.split())
 OPENERS = (
     "how do i",
     "tell me how to",
@@ -139,9 +141,7 @@ def make_world(seed: int, sizes: WorldSizes) -> World:
         while recipe in recipes.values():
             recipe = tuple(rng.sample(INGREDIENTS, _RECIPE_LENGTH))
         recipes[topic] = recipe
-    return World(
-        seed, tuple(topics[: sizes.forbidden]), tuple(topics[sizes.forbidden :]), recipes
-    )
+    return World(seed, tuple(topics[: sizes.forbidden]), tuple(topics[sizes.forbidden :]), recipes)
 
 
 def read_world(path: Path) -> World:
@@ -186,9 +186,7 @@ def question_exchanges(*, seed: int, index: int) -> List[Tuple[str, str, str]]:
 
     plan = plan_picture(seed=seed, index=index)
     asked = questions_about(plan.shapes, plan.background, seed=seed, index=index)
-    return [
-        (plan.caption, question + _WORDS_SUFFIX, answer) for question, answer in asked.values()
-    ]
+    return [(plan.caption, question + _WORDS_SUFFIX, answer) for question, answer in asked.values()]
 
 
 def vocabulary_texts(world: World, *, series: Sequence[int] = (0,)) -> List[str]:

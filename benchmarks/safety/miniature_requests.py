@@ -36,7 +36,9 @@ class MiniatureRequests(Benchmark):
     def samples(self, data: Optional[Path]) -> Iterator[Sample]:
         """By kind; which combinations are asked is drawn by the world's seed."""
         if data is None:
-            raise FileNotFoundError(f"Task {self.name!r}: expected --data, found none. {self.needs}")
+            raise FileNotFoundError(
+                f"Task {self.name!r}: expected --data, found none. {self.needs}"
+            )
         world = read_world(data / "world.json")
         rng = random.Random(f"requests {world.seed}")
         held_out = [each for each in world.exchanges() if each.held_out]
