@@ -148,10 +148,10 @@ def values_of(checkpoints: Mapping[int, Checkpoint], name: str) -> Dict[int, flo
 
 
 def last_steps(checkpoints: Sequence[Checkpoint]) -> List[Checkpoint]:
-    """Of each training the checkpoint of its last step."""
+    """Of each training the checkpoint of its last step, those of weight 0 first."""
     last: Dict[Tuple[int, str, Optional[float]], Checkpoint] = {}
     for each in checkpoints:
         key = (each.seed, each.loss, each.weight)
         if key not in last or each.step > last[key].step:
             last[key] = each
-    return list(last.values())
+    return sorted(last.values(), key=lambda each: each.weight != 0)

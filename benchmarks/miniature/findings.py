@@ -127,6 +127,8 @@ def premise(checkpoints: Sequence[Checkpoint]) -> List[str]:
         made = contrasts_over_seeds(plain, f"{rate}:{NO_PICTURE}", f"{rate}:picture")
         if made is not None:
             said += f"; {_verdict(made, 'a picture', points=True)}"
+            more = sum(b > a for a, b in zip(made.before.values, made.after.values))
+            said += f"; more with a picture in {more} of {len(made.before.values)} seeds"
         sentences.append(f"{said}.")
     return sentences
 

@@ -1,7 +1,7 @@
 """One checkpoint of a study in int8 on the CPU: the same requests, both judges, beside float32.
 
-transformers 4.37, which upstream pins, quantizes on GPUs alone; bitsandbytes itself has int8 for
-the CPU from 0.48 on. So upstream loads the checkpoint, and the linear layers of its language model are
+transformers 4.37, which upstream pins, quantizes on GPUs alone; bitsandbytes has int8 for the CPU
+from 0.48 on. So upstream loads the checkpoint, and the linear layers of its language model are
 replaced here.
 """
 
