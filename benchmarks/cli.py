@@ -11,6 +11,7 @@ from regap_benchmarks.commands import (
     compare,
     data,
     demo,
+    experiment,
     export,
     gap,
     generate,
@@ -51,6 +52,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         lists,
         data,
         demo,
+        experiment,
     ):
         command.add(commands)
     arguments = parser.parse_args(argv)

@@ -201,7 +201,9 @@ class Study:
             read_numbers(path)
             for planned in self.planned()
             if planned.weight is not None
-            for path in sorted((self.folder / "measured" / planned.name).glob("step-*/numbers.json"))
+            for path in sorted(
+                (self.folder / "measured" / planned.name).glob("step-*/numbers.json")
+            )
         ]
 
     def claim(self, *, overwrite: bool = False) -> None:
