@@ -57,7 +57,8 @@ def correlation(
     """Spearman's correlation, or the partial one.
 
     Args:
-        first, second: a number of each checkpoint.
+        first: a number of each checkpoint.
+        second: another.
         clusters: of each checkpoint, its base and seed.
         given: a third number, whose part is taken out of both.
         level: of the interval.
@@ -105,7 +106,7 @@ def correlation(
 
 
 def rank_correlation(first: "Floats", second: "Floats", given: "Optional[Floats]") -> float:
-    """Spearman's correlation; partial where a third number is given; NaN where one does not vary."""
+    """Spearman's correlation; partial with a third number; NaN where one does not vary."""
     import numpy as np
     from scipy.stats import rankdata
 
