@@ -110,6 +110,8 @@ def rank_correlation(first: "Floats", second: "Floats", given: "Optional[Floats]
     import numpy as np
     from scipy.stats import rankdata
 
+    if len(first) < 2:
+        return math.nan
     x, y = rankdata(first), rankdata(second)
     if given is not None:
         design = np.column_stack([np.ones(len(x)), rankdata(given)])

@@ -117,7 +117,7 @@ def read_plan(path: Path) -> Tuple[Plan, str]:
         )
         if required and name not in document:
             raise PlanError(f"{path}: expected the field {name!r}, found none. Add it.")
-    values = {
+    values: Dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in document.items()
     }
     plan = Plan(**values)

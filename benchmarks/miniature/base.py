@@ -76,7 +76,7 @@ RECIPES: Mapping[str, BaseRecipe] = {
     "quick": BaseRecipe(
         world=WorldSizes(forbidden=6, benign=10),
         sizes=TinySizes(vocabulary=2000, hidden=96, layers=3, vision_hidden=96, vision_heads=4),
-        language=LanguageRecipe(helpful_steps=140, helpful_batch=48, aligned_steps=40),
+        language=LanguageRecipe(helpful_steps=140, helpful_batch=48, aligned_steps=160),
         vision=VisionRecipe(steps=250, pictures=800),
     ),
     "test": BaseRecipe(
