@@ -95,7 +95,6 @@ def _demo(arguments: argparse.Namespace) -> int:
         )
         if arguments.workers < 0:
             raise ValueError(f"--workers: expected 0 or more, found {arguments.workers}.")
-        check_losses(settings.losses)
     except ValueError as error:
         arguments.usage_error(str(error))
     try:
@@ -119,19 +118,6 @@ def _demo(arguments: argparse.Namespace) -> int:
         )
         return FAILED
     return 0
-
-
-def check_losses(names: Tuple[str, ...]) -> None:
-    """Refuse a formula that there is not, where the plugin can say so.
-
-    Raises:
-        ValueError: names the nearest.
-    """
-    from regap_plugin.plugins import load_plugins
-
-    known = load_plugins()
-    for name in names:
-        known.loss(name)
 
 
 def _integers(text: str) -> Tuple[int, ...]:

@@ -121,6 +121,7 @@ def run_experiment(
     record(output, plan, digest)
     try:
         study = Study(settings)
+        study.check_losses()
         study.claim()
         run_units(
             recipe.units(plan, study), workers=workers or min(8, os.cpu_count() or 1), say=say

@@ -5,8 +5,6 @@ the environment can.
 """
 
 import os
-from pathlib import Path
-from typing import List
 
 from regap_benchmarks.miniature.int8 import Int8Unit
 from regap_benchmarks.miniature.report import StudyReport, make_report, write_report
@@ -43,6 +41,7 @@ def run_demo(
     """
     try:
         study = Study(settings)
+        study.check_losses()
         study.claim(overwrite=overwrite)
         int8 = Int8Unit(study)
         run_units(
@@ -55,8 +54,3 @@ def run_demo(
     except (UnitError, ValueError) as error:
         raise DemoError(f"{error} The logs lie in {settings.output}.") from error
     return report
-
-
-def report_files(folder: Path) -> List[Path]:
-    """What the demo writes for a reader."""
-    return [folder / name for name in ("report.md", "report.json", "demo.png", "demo.svg")]

@@ -206,6 +206,18 @@ class Study:
             )
         ]
 
+    def check_losses(self) -> None:
+        """Refuse a formula that there is not, before anything is trained.
+
+        Raises:
+            ValueError: names the nearest.
+        """
+        from regap_plugin.plugins import load_plugins
+
+        known = load_plugins()
+        for name in self.settings.losses:
+            known.loss(name)
+
     def claim(self, *, overwrite: bool = False) -> None:
         """Make the folder, or see that it holds this study.
 

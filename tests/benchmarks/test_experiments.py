@@ -23,7 +23,7 @@ PLAN = {
     "losses": ["pairwise_l2"],
     "weights": [0.5, 2],
     "tests": ["means"],
-    "resamples": 200,
+    "resamples": 100,
 }
 
 
