@@ -7,6 +7,7 @@ cache and prints its folder; `--rebuild` builds it though it is there.
 import argparse
 import dataclasses
 import platform
+import signal
 import sys
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -130,6 +131,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the language model")
     parser.add_argument("--rebuild", action="store_true", help="also where it is there")
     arguments = parser.parse_args(argv)
+    # Ended by the demo's interruption, it leaves nothing half built in the cache.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     recipe = RECIPES[arguments.recipe]
     if arguments.kind == TOWER:
         folder = build_tower(recipe, rebuild=arguments.rebuild)
