@@ -14,6 +14,7 @@ from regap_benchmarks.commands import (
     data,
     demo,
     dpo,
+    experiment,
     export,
     gap,
     generate,
@@ -57,6 +58,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         lists,
         data,
         demo,
+        experiment,
     ):
         command.add(commands)
     arguments = parser.parse_args(argv)

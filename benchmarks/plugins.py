@@ -111,6 +111,10 @@ class BuiltIn:
             vlsafe,
             xstest,
         )
+        from regap_benchmarks.safety.miniature_requests import (
+            MiniatureRequests,
+            MiniatureRequestsTold,
+        )
         from regap_benchmarks.safety.stand_in_requests import StandInRequests
         from regap_benchmarks.utility.captions import Captions
         from regap_benchmarks.utility.drawn_questions import DrawnQuestions
@@ -135,6 +139,8 @@ class BuiltIn:
         register(MMVet())
         register(MMVetBard())
         register(MME())
+        register(MiniatureRequests())
+        register(MiniatureRequestsTold())
         register(Pope())
         register(PopeHead())
         register(ScienceQA())
@@ -168,6 +174,7 @@ class BuiltIn:
             harmbench,
             llama_guard,
             mm_safetybench_questions,
+            real_recipe,
             refusal_phrases,
             strongreject_rubric,
             vlguard_phrases,
@@ -184,6 +191,7 @@ class BuiltIn:
             harmbench.HARMBENCH,
             *llama_guard.LLAMA_GUARDS,
             mm_safetybench_questions.MM_SAFETYBENCH_QUESTIONS,
+            real_recipe.REAL_RECIPE,
             refusal_phrases.REFUSAL_PHRASES,
             strongreject_rubric.STRONGREJECT_RUBRIC,
             vlguard_phrases.VLGUARD,

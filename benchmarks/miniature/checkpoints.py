@@ -110,7 +110,7 @@ def write_language_model(
         )
     sizes = sizes or TinySizes()
     folder.mkdir(parents=True, exist_ok=True)
-    vocabulary = _write_tokenizer(folder, texts, sizes)
+    vocabulary = write_tokenizer(folder, texts, sizes)
     config = LlamaConfig(
         vocab_size=vocabulary,
         hidden_size=sizes.hidden,
@@ -122,7 +122,7 @@ def write_language_model(
         bos_token_id=BOS_ID,
         eos_token_id=EOS_ID,
     )
-    with _seeded(seed):
+    with seeded(seed):
         model = LlamaForCausalLM(config).to(torch.float32)
     if text_steps:
         _train_on_texts(model, _tokens_of(folder, texts), steps=text_steps, seed=seed)
@@ -165,7 +165,7 @@ def write_vision_tower(folder: Path, *, seed: int, sizes: Optional[TinySizes] = 
         projection_dim=sizes.vision_hidden,
     )
     folder.mkdir(parents=True, exist_ok=True)
-    with _seeded(seed):
+    with seeded(seed):
         CLIPVisionModel(config).save_pretrained(folder)
     CLIPImageProcessor(
         size={"shortest_edge": sizes.image_side},
@@ -189,7 +189,7 @@ def write_projector(file: Path, *, seed: int, sizes: Optional[TinySizes] = None)
     from torch import nn
 
     sizes = sizes or TinySizes()
-    with _seeded(seed):
+    with seeded(seed):
         layers = nn.Sequential(
             nn.Linear(sizes.vision_hidden, sizes.hidden),
             nn.GELU(),
@@ -228,7 +228,8 @@ def largest_weight_difference(first: Path, second: Path) -> float:
 
 
 @contextlib.contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def seeded(seed: int) -> Iterator[None]:
+    """Draw from `seed` on the CPU, and put torch's random state back afterwards."""
     import torch
 
     # Everything is drawn on the CPU: `torch.manual_seed` would reseed accelerators as well.
@@ -237,7 +238,12 @@ def _seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def _write_tokenizer(folder: Path, texts: Sequence[str], sizes: TinySizes) -> int:
+def write_tokenizer(folder: Path, texts: Sequence[str], sizes: TinySizes) -> int:
+    """Write a SentencePiece tokenizer in LLaMA's files, trained on `texts`; see the model's writer.
+
+    Returns:
+        the number of pieces, which may be less than `sizes.vocabulary`.
+    """
     import sentencepiece
 
     model = io.BytesIO()

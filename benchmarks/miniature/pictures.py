@@ -88,25 +88,29 @@ class _Group:
         return shapes
 
 
-def draw_picture(*, seed: int, index: int) -> DrawnPicture:
-    """Draw picture number `index` of the series `seed`.
+@dataclass(frozen=True)
+class PicturePlan:
+    """What a drawn picture holds, before it is drawn.
 
-    One or two groups of one to three equal shapes on a plain background; of two groups the first
-    stands above or to the left of the second, as the caption says. A picture depends on `seed` and
-    `index` alone, so a longer series begins with the shorter one.
+    Attributes:
+        size: width and height in pixels.
+        caption: what it shows, in words.
+        background: name of its colour.
+        shapes: in reading order.
+    """
 
-    Args:
-        seed: the series.
-        index: the place in it, from 0.
+    size: Tuple[int, int]
+    caption: str
+    background: str
+    shapes: Tuple[Shape, ...]
 
-    Returns:
-        the picture, 64 to 224 pixels a side.
+
+def plan_picture(*, seed: int, index: int) -> PicturePlan:
+    """Decide what picture number `index` of the series `seed` shows; see `draw_picture`.
 
     Raises:
         ValueError: `index` is negative.
     """
-    from PIL import Image, ImageDraw
-
     if index < 0:
         raise ValueError(f"index: expected 0 or more, found {index}. Count pictures from 0.")
     rng = random.Random(f"picture {seed} {index}")
@@ -127,12 +131,35 @@ def draw_picture(*, seed: int, index: int) -> DrawnPicture:
         phrase = f"{first.phrase()} to the left of {second.phrase()}"
         shapes = first.lay_out((0, 0, width // 2, height))
         shapes += second.lay_out((width // 2, 0, width, height))
-    image = Image.new("RGB", (width, height), BACKGROUNDS[background])
-    canvas = ImageDraw.Draw(image)
-    for shape in shapes:
-        _draw_shape(canvas, shape)
     caption = f"{phrase} on a {background} background"
-    return DrawnPicture(image, caption, background, tuple(shapes))
+    return PicturePlan((width, height), caption, background, tuple(shapes))
+
+
+def draw_picture(*, seed: int, index: int) -> DrawnPicture:
+    """Draw picture number `index` of the series `seed`.
+
+    One or two groups of one to three equal shapes on a plain background; of two groups the first
+    stands above or to the left of the second, as the caption says. A picture depends on `seed` and
+    `index` alone, so a longer series begins with the shorter one.
+
+    Args:
+        seed: the series.
+        index: the place in it, from 0.
+
+    Returns:
+        the picture, 64 to 224 pixels a side.
+
+    Raises:
+        ValueError: `index` is negative.
+    """
+    from PIL import Image, ImageDraw
+
+    plan = plan_picture(seed=seed, index=index)
+    image = Image.new("RGB", plan.size, BACKGROUNDS[plan.background])
+    canvas = ImageDraw.Draw(image)
+    for shape in plan.shapes:
+        _draw_shape(canvas, shape)
+    return DrawnPicture(image, plan.caption, plan.background, plan.shapes)
 
 
 def draw_pictures(*, count: int, seed: int) -> Iterator[DrawnPicture]:

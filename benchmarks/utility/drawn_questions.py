@@ -15,14 +15,14 @@ from regap_benchmarks.metrics import ACCURACY, Metric
 from regap_benchmarks.miniature.pictures import (
     BACKGROUNDS,
     COLOURS,
-    DrawnPicture,
-    draw_picture,
+    Shape,
+    plan_picture,
 )
 from regap_benchmarks.pictures import drawn_picture
 from regap_benchmarks.records import UNPARSED, Json, Response, Sample
 
 SERIES, PICTURES = 2024, 60
-_SUFFIX = "\nAnswer the question using a single word or phrase."
+SUFFIX = "\nAnswer the question using a single word or phrase."
 _NUMBERS = {"1": "one", "2": "two", "3": "three"}
 _OPTIONS: Mapping[str, Tuple[str, ...]] = {
     "background": tuple(sorted(BACKGROUNDS)),
@@ -45,13 +45,14 @@ class DrawnQuestions(Benchmark):
     def samples(self, data: Optional[Path]) -> Iterator[Sample]:
         """Picture by picture."""
         for index in range(PICTURES):
-            picture = draw_picture(seed=SERIES, index=index)
-            for category, (question, answer) in _questions(picture, index).items():
+            picture = plan_picture(seed=SERIES, index=index)
+            asked = questions_about(picture.shapes, picture.background, seed=SERIES, index=index)
+            for category, (question, answer) in asked.items():
                 yield Sample(
                     task=self.name,
                     id=f"{index:02d}-{category}",
                     request=f"{index:02d}-{category}",
-                    prompt=question + _SUFFIX,
+                    prompt=question + SUFFIX,
                     pictures=(drawn_picture(SERIES, index),),
                     category=category,
                     references=(answer,),
@@ -94,20 +95,30 @@ def _verdict(response: Response) -> Verdict:
     return Verdict({"correct": float(correct)}, explanation=f"names {named[0]!r}")
 
 
-def _questions(picture: DrawnPicture, index: int) -> Mapping[str, Tuple[str, str]]:
-    rng = random.Random(f"questions {SERIES} {index}")
-    groups = Counter((shape.kind, shape.colour) for shape in picture.shapes)
+def questions_about(
+    shapes: Sequence[Shape], background: str, *, seed: int, index: int
+) -> Mapping[str, Tuple[str, str]]:
+    """Question and answer by category, about a drawn picture.
+
+    Args:
+        shapes: of the picture, in reading order.
+        background: name of its colour.
+        seed: the series of the picture.
+        index: its place there; in even places what is asked for is there.
+    """
+    rng = random.Random(f"questions {seed} {index}")
+    groups = Counter((shape.kind, shape.colour) for shape in shapes)
     kind, colour = rng.choice(sorted(groups))
     alone = len({group_kind for group_kind, _ in groups}) == len(groups)
     # Of two groups of one kind, the first in reading order is asked about.
-    first = picture.shapes[0]
+    first = shapes[0]
     which = f"the {kind}" if alone else f"the {first.kind} nearest to the top left corner"
     there = index % 2 == 0
     absent = sorted(set(COLOURS) - {group_colour for _, group_colour in groups})
     asked = colour if there else rng.choice(absent)
     article = "an" if asked[0] in "aeiou" else "a"
     return {
-        "background": ("What colour is the background?", picture.background),
+        "background": ("What colour is the background?", background),
         "colour": (f"What colour is {which}?", colour if alone else first.colour),
         "count": (
             f"How many {colour} shapes are there?",

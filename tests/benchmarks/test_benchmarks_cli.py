@@ -8,17 +8,18 @@ import pytest
 from regap_benchmarks import cli
 from regap_benchmarks.commands import demo
 from regap_benchmarks.miniature.demo import DemoError
-from regap_benchmarks.miniature.report import DemoReport, Identity, RunRecord
+from regap_benchmarks.miniature.measuring import Checkpoint, Number
+from regap_benchmarks.miniature.report import StudyReport
+from regap_benchmarks.miniature.trainer_log import Identity
 
 
 def _report(identity):
-    history = ({"step": 1.0, "loss": 1.0, "regap/gap": 2.0, "regap/alpha": 0.5},)
-    plain, measured, regularised = (
-        RunRecord(name, name, ("train.py",), 1.0, history) for name in ("a", "b", "c")
+    numbers = {"mir": Number(1.5)}
+    checkpoints = (
+        Checkpoint(0, "pairwise_l2", 0.0, 5, numbers),
+        Checkpoint(0, "pairwise_l2", 2.0, 5, numbers),
     )
-    return DemoReport(
-        "out", "", {"weight": 0.5}, {}, {}, 1, plain, measured, regularised, identity, 0.0
-    )
+    return StudyReport("", checkpoints, {}, identity, {}, ("int8 was not run",), ("It fell.",))
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def demo_call(monkeypatch):
     """Record the settings that reach the demo, which returns a report at once."""
     calls = []
 
-    def run_demo(settings, *, say, overwrite):
+    def run_demo(settings, *, say, workers, overwrite):
         calls.append((settings, overwrite))
         return _report(Identity(1, 0.0, 0.0))
 
@@ -37,30 +38,36 @@ def demo_call(monkeypatch):
 def test_the_defaults(demo_call):
     assert cli.main(["demo"]) == 0
     settings, overwrite = demo_call[0]
-    assert (settings.weight, settings.steps, settings.pictures, settings.seed) == (0.5, 80, 256, 0)
-    assert (str(settings.output), overwrite) == ("regap-demo", False)
+    assert (settings.seeds, settings.weights, settings.losses) == (
+        (0, 1, 2),
+        (2.0,),
+        ("pairwise_l2",),
+    )
+    assert (str(settings.output), settings.recipe, overwrite) == ("regap-demo", "full", False)
 
 
 def test_quick_is_smaller_and_lies_elsewhere(demo_call):
     cli.main(["demo", "--quick"])
     settings, _ = demo_call[0]
-    assert (settings.steps, settings.pictures) == (20, 64)
+    assert (settings.seeds, settings.recipe) == ((0,), "quick")
     assert str(settings.output) == "regap-demo-quick"
 
 
 def test_what_is_named_wins_over_quick(demo_call):
-    words = "demo --quick --steps 30 --pictures 8 --output here --weight 2 --seed 4 --overwrite"
-    cli.main(words.split())
+    words = "demo --quick --steps 30 --pictures 40 --output here --weights 2,0.5 --seeds 4,5"
+    cli.main([*words.split(), "--losses", "centroid_l2,pairwise_l2", "--overwrite"])
     settings, overwrite = demo_call[0]
-    assert (settings.steps, settings.pictures, settings.seed) == (30, 8, 4)
-    assert (str(settings.output), settings.weight, overwrite) == ("here", 2.0, True)
+    assert (settings.steps, settings.pictures, settings.seeds) == (30, 40, (4, 5))
+    assert (settings.weights, settings.losses) == ((2.0, 0.5), ("centroid_l2", "pairwise_l2"))
+    assert (str(settings.output), overwrite) == ("here", True)
 
 
 def test_the_table_and_the_findings_are_printed(demo_call, capsys):
     cli.main(["demo"])
     out = capsys.readouterr().out
-    assert "weight 0.5" in out
-    assert "identical per-step losses: yes" in out
+    assert "pairwise_l2, weight 2" in out
+    assert "- It fell." in out
+    assert "- int8 was not run" in out
     assert "report.md" in out
 
 
@@ -94,9 +101,12 @@ def test_an_interruption_says_how_to_go_on(monkeypatch, capsys):
     [
         ([], "COMMAND"),
         (["dmeo"], "invalid choice"),
-        (["demo", "--steps", "3"], "--steps: expected 5 or more, found 3"),
-        (["demo", "--weight", "0"], "--weight: expected a finite number above 0"),
-        (["demo", "--weight", "much"], "invalid float value"),
+        (["demo", "--steps", "3"], "--steps: expected 5 or more, as alpha"),
+        (["demo", "--weights", "0"], "--weights: expected finite numbers above 0"),
+        (["demo", "--weights", "much"], "invalid _numbers value"),
+        (["demo", "--seeds", "1,1"], "--seeds: expected each once"),
+        (["demo", "--workers", "-1"], "--workers: expected 0 or more"),
+        (["experiment", "weights"], "--config"),
     ],
 )
 def test_wrong_usage_exits_with_2(capsys, words, message):
@@ -111,9 +121,18 @@ def test_the_help_names_every_option_and_its_default(capsys):
         cli.main(["demo", "--help"])
     assert raised.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for option in ("quick", "output", "weight", "steps", "pictures", "seed", "overwrite"):
+    for option in (
+        "quick",
+        "output",
+        "weights",
+        "losses",
+        "steps",
+        "pictures",
+        "seeds",
+        "overwrite",
+    ):
         assert f"--{option}" in text
-    for default in ("regap-demo)", "0.5)", "80)", "256)", "0)"):
+    for default in ("regap-demo)", "0,1,2)", "2)", "pairwise_l2)", "300)", "600)", "0)"):
         assert f"(default: {default}" in text
 
 

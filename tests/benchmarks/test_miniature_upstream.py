@@ -4,19 +4,23 @@ import importlib.util
 import json
 import os
 import subprocess
-import sys
 import sysconfig
 from pathlib import Path
 
 import pytest
 
+from regap_benchmarks.miniature.base import RECIPES, build_language
 from regap_benchmarks.miniature.checkpoints import write_miniature
 from regap_benchmarks.miniature.dataset import (
     dataset_texts,
     write_captions,
     write_conversations,
 )
-from regap_benchmarks.miniature.demo import training_command
+from regap_benchmarks.miniature.demo import run_demo
+from regap_benchmarks.miniature.findings import findings
+from regap_benchmarks.miniature.measuring import MeasureSettings
+from regap_benchmarks.miniature.study import StudySettings
+from regap_benchmarks.miniature.upstream_training import StageOne
 
 _NEEDED = ("llava", "torch", "transformers", "sentencepiece", "PIL", "skimage", "matplotlib")
 _MISSING = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
@@ -46,11 +50,17 @@ def _run(command, folder):
     return done.stdout
 
 
+def _stage(name):
+    return StageOne(
+        name, "language-model", "vision-tower", "mm_projector.bin", "data", seed=0, steps=2
+    )
+
+
 def test_stage_1_trains_the_projector_that_was_written(tmp_path):
     torch = pytest.importorskip("torch", reason="pip install torch")
     files = write_captions(tmp_path / "data", count=8, seed=0, with_photographs=True)
     miniature = write_miniature(tmp_path, dataset_texts(files), seed=0)
-    _run(training_command(_script(), name="one", steps=2, seed=0), tmp_path)
+    _run(_stage("one").command(_script()), tmp_path)
     before = torch.load(miniature.projector, weights_only=True)
     after = torch.load(tmp_path / "runs" / "one" / "mm_projector.bin", weights_only=True)
     assert {key: value.shape for key, value in after.items()} == {
@@ -62,7 +72,7 @@ def test_stage_1_trains_the_projector_that_was_written(tmp_path):
 def test_stage_2_takes_conversations_with_and_without_a_picture(tmp_path):
     files = write_conversations(tmp_path / "data", count=12, seed=0)
     write_miniature(tmp_path, dataset_texts(files), seed=0)
-    command = training_command(_script(), name="two", steps=2, seed=0)
+    command = _stage("two").command(_script())
     arguments = dict(zip(command[2::2], command[3::2]))
     arguments["--version"] = "v1"
     arguments["--data_path"] = "data/conversations.json"
@@ -78,15 +88,49 @@ def test_stage_2_takes_conversations_with_and_without_a_picture(tmp_path):
 @pytest.mark.skipif(
     not _ACTIVATION.is_file(), reason="the plugin's .pth is missing: pip install . (not -e)"
 )
-def test_the_demo_shows_identity_and_a_smaller_gap(tmp_path):
-    words = ["demo", "--steps", "12", "--pictures", "16", "--weight", "2", "--output", "attempt"]
-    output = _run([sys.executable, "-m", "regap_benchmarks", *words], tmp_path)
-    report = json.loads((tmp_path / "attempt" / "report.json").read_text())
-    assert report["identity"]["same_losses"]
-    assert report["identity"]["same_weights"]
-    assert report["effect_on_weights"] > 0.0
-    measured, regularised = (report[run]["history"][-1] for run in ("measured", "regularised"))
-    assert regularised["regap/gap"] < measured["regap/gap"]
-    assert "identical per-step losses: yes" in output
-    for name in ("report.md", "gap.png", "gap.svg"):
+def test_the_study_shows_identity_a_smaller_gap_and_a_frozen_alpha(tmp_path, monkeypatch):
+    pytest.importorskip("scipy")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    settings = StudySettings(
+        output=tmp_path / "attempt",
+        seeds=(0, 1),
+        weights=(4.0,),
+        steps=12,
+        pictures=32,
+        recipe="test",
+        measure=MeasureSettings(
+            pairs=6, resamples=2, captions=4, questions=4, conditions=("none", "blank")
+        ),
+    )
+    said = []
+    report = run_demo(settings, say=said.append)
+    assert report.identity.same_losses
+    assert report.identity.same_weights
+    words = []
+    for seed in (0, 1):
+        own = [each for each in report.checkpoints if each.seed == seed]
+        gaps = {each.weight: each.get("gap:pairwise_l2:0") for each in own}
+        assert gaps[4.0] < gaps[0.0]
+        words.append(findings(own))
+    assert words[0] != words[1]  # another seed gives other numbers and other words
+    assert all(alpha is not None for name, alpha in report.alpha.items() if "no-flag" not in name)
+    written = json.loads((tmp_path / "attempt" / "report.json").read_text())
+    assert written["findings"] == list(report.sentences)
+    for name in ("report.md", "demo.png", "demo.svg"):
         assert (tmp_path / "attempt" / name).stat().st_size > 0
+    first = sum("begins" in line for line in said)
+    said.clear()
+    run_demo(settings, say=said.append)
+    assert first > 0
+    assert not any("begins" in line or "measured" in line for line in said)
+
+
+def test_a_seed_decides_world_and_weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folders = [build_language(RECIPES["test"], seed=seed) for seed in (0, 1)]
+    worlds = [(folder / "world.json").read_text() for folder in folders]
+    assert worlds[0] != worlds[1]
+    weights = [(folder / "language-model" / "model.safetensors").read_bytes() for folder in folders]
+    assert weights[0] != weights[1]
+    again = build_language(RECIPES["test"], seed=0, rebuild=True)
+    assert (again / "language-model" / "model.safetensors").read_bytes() == weights[0]

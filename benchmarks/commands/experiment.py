@@ -1,0 +1,68 @@
+"""`regap-bench experiment`: the paper's questions as recipes."""
+
+import argparse
+from pathlib import Path
+
+from regap_benchmarks.commands.command import DONE, FAILED, Commands, complain, say
+from regap_benchmarks.experiments.engine import RECIPES, ExperimentError, run_experiment
+from regap_benchmarks.experiments.plan import PlanError
+from regap_benchmarks.miniature.report import text_table
+
+
+def add(commands: Commands) -> None:
+    """Add the command to the command line."""
+    listed = "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
+    parser = commands.add_parser(
+        "experiment",
+        help="run one of the paper's questions by a plan that is fixed beforehand",
+        description=f"{listed}. The plan's hash is recorded before anything runs; the same command"
+        " goes on after an interruption. Writes result.json, figure.svg and result.md.",
+    )
+    parser.add_argument("name", metavar="NAME", help=f"one of {', '.join(RECIPES)}")
+    parser.add_argument(
+        "--config", type=Path, required=True, metavar="FILE", help="the plan, JSON or TOML"
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="DIR",
+        help="folder of trainings and measurements (default: regap-experiments/NAME)",
+    )
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="folder of the result (default: OUTPUT/result)"
+    )
+    parser.add_argument(
+        "--study",
+        type=Path,
+        metavar="DIR",
+        help="use the trainings of another experiment, of the same settings",
+    )
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="trainings at once; 0: one on each core"
+    )
+    parser.set_defaults(run=_experiment)
+
+
+def _experiment(arguments: argparse.Namespace) -> int:
+    output = arguments.output or Path("regap-experiments") / arguments.name
+    results = arguments.results or output / "result"
+    try:
+        result = run_experiment(
+            arguments.name,
+            arguments.config,
+            output=output,
+            results=results,
+            say=say,
+            study_folder=arguments.study,
+            workers=arguments.workers,
+        )
+    except (PlanError, ExperimentError) as error:
+        complain(f"regap-bench experiment: {error}")
+        return FAILED
+    say("")
+    say(text_table(result.rows))
+    say("")
+    for sentence in (*result.sentences, *result.notes):
+        say(f"- {sentence}")
+    say(f"\nResult: {results / 'result.md'}")
+    return DONE
