@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
+from regap_benchmarks.answer_cost import Cost, DefenceStep
+from regap_benchmarks.conversation import Turn
+
 Json = Union[None, bool, int, float, str, List[Any], Dict[str, Any]]
 
 SCHEMA_VERSION = 1
@@ -21,6 +24,9 @@ NO_PICTURE = "none"
 # What became of one answer. Only "scored" counts in a rate; the others are counted beside it.
 SCORED, UNPARSED, EMPTY, FAILED = "scored", "unparsed", "empty", "failed"
 STATUSES = (SCORED, UNPARSED, EMPTY, FAILED)
+# Of a field that came later: left out of a line where it says nothing, so that older lines, and the
+# digests over them, stay what they are.
+_LATER: Mapping[str, Any] = {"left_out_by_default": True}
 # Why a generation ended: end token or stop string, `max_new_tokens`, or an error.
 STOPPED, CUT, ERROR = "stop", "length", "error"
 FINISHES = (STOPPED, CUT, ERROR)
@@ -60,6 +66,7 @@ class Sample:
         judged_prompt: what a judge is shown in place of `prompt`, where a benchmark says so.
         system: text of a system turn; None for the model's own default.
         metadata: more columns of the official file.
+        earlier_turns: what the user says before `prompt`, each answered by the model in its turn.
     """
 
     task: str
@@ -74,6 +81,7 @@ class Sample:
     judged_prompt: Optional[str] = None
     system: Optional[str] = None
     metadata: Mapping[str, Json] = field(default_factory=dict)
+    earlier_turns: Tuple[str, ...] = field(default=(), metadata=_LATER)
 
     @property
     def key(self) -> Tuple[str, str]:
@@ -94,6 +102,9 @@ class Response:
         new_tokens: generated tokens, without the end token.
         batch_size: answers that were generated together.
         error: what went wrong, when `finish` is "error".
+        conversation: the earlier turns with the model's answers; `text` answers the last one.
+        cost: of all calls, where a defence stood before the model.
+        steps: what was said on the way there.
     """
 
     sample: Sample
@@ -104,6 +115,9 @@ class Response:
     new_tokens: int = 0
     batch_size: int = 1
     error: str = ""
+    conversation: Tuple[Turn, ...] = field(default=(), metadata=_LATER)
+    cost: Optional[Cost] = field(default=None, metadata=_LATER)
+    steps: Tuple[DefenceStep, ...] = field(default=(), metadata=_LATER)
 
 
 @dataclass(frozen=True)
@@ -371,7 +385,11 @@ def record_key(record: Record) -> Tuple[str, str]:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return {
+            item.name: _plain(getattr(value, item.name))
+            for item in dataclasses.fields(value)
+            if not (item.metadata == _LATER and getattr(value, item.name) == item.default)
+        }
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

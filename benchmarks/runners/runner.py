@@ -4,6 +4,8 @@ import abc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence, Tuple
 
+from regap_benchmarks.answer_cost import Cost, DefenceStep
+from regap_benchmarks.conversation import Turn
 from regap_benchmarks.decoding import Decoding
 from regap_benchmarks.quantization import Quantization
 from regap_benchmarks.records import Json
@@ -25,12 +27,16 @@ class Request:
         prompt: the user's turn, without image placeholders.
         images: RGB pictures, in order; none for text alone.
         system: text of a system turn; None for the model's own default.
+        history: turns before `prompt`. The pictures stand in the first turn of all.
+        answer_start: how the answer begins; the model goes on from there.
     """
 
     id: str
     prompt: str
     images: Tuple["Image", ...] = ()
     system: Optional[str] = None
+    history: Tuple[Turn, ...] = ()
+    answer_start: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,14 @@ class Answer:
     """What it answered.
 
     Attributes:
-        text: without special tokens, without surrounding white space.
+        text: without special tokens, without surrounding white space. After an
+            `answer_start` it is what follows, with the white space in between.
         finish: "stop" or "length"; see `records`.
         rendered_prompt: the text that went into the tokenizer, template included.
         prompt_tokens: its length in tokens, an image placeholder counted as one.
         token_ids: the generated tokens, without the end token.
+        cost: of all calls; None where no defence counts them.
+        steps: what a defence heard on the way.
     """
 
     text: str
@@ -50,6 +59,8 @@ class Answer:
     rendered_prompt: str
     prompt_tokens: int
     token_ids: Tuple[int, ...]
+    cost: Optional[Cost] = None
+    steps: Tuple[DefenceStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +87,15 @@ class ModelOptions:
 
 
 class Runner(abc.ABC):
-    """A loaded model. Made by a `RunnerKind`."""
+    """A loaded model. Made by a `RunnerKind`.
+
+    Attributes:
+        takes_history: whether it can be asked with `Request.history`.
+        takes_answer_start: whether it can be asked with `Request.answer_start`.
+    """
+
+    takes_history: bool = False
+    takes_answer_start: bool = False
 
     @abc.abstractmethod
     def describe(self) -> Mapping[str, Json]:
