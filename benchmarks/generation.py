@@ -211,9 +211,7 @@ def _request(ready: _Ready) -> Request:
     return Request(f"{sample.task}/{sample.id}", sample.prompt, ready.images, sample.system)
 
 
-def _answered(
-    sample: Sample, turns: Tuple[Turn, ...], answer: Answer, batch_size: int
-) -> Response:
+def _answered(sample: Sample, turns: Tuple[Turn, ...], answer: Answer, batch_size: int) -> Response:
     return Response(
         sample=sample,
         text=answer.text,
