@@ -2,10 +2,10 @@
 
 Wang et al., AdaShield: Safeguarding Multimodal Large Language Models from Structure-based Attack
 via Adaptive Shield Prompting, ECCV 2024 (arXiv 2403.09513). Prompt and place are those of the
-authors' code, https://github.com/SaFoLab-WISC/AdaShield at 305df57: `prompts/static_defense_prompt.txt`,
-and `MyLlava.get_response` in `conversers.py` (request + prompt + request, nothing between). The
-paper's other variant, AdaShield-A, searches a prompt for each scenario with a second model; it is
-not here.
+authors' code, https://github.com/SaFoLab-WISC/AdaShield at 305df57:
+`prompts/static_defense_prompt.txt`, and `MyLlava.get_response` in `conversers.py` (request + prompt
++ request, nothing between). The paper's other variant, AdaShield-A, searches a prompt for each
+scenario with a second model; it is not here.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """ECSO: where the model calls its own answer harmful, it answers from a caption, eyes closed.
 
 Gou et al., Eyes Closed, Safety On: Protecting Multimodal LLMs via Image-to-Text Transformation,
-ECCV 2024 (arXiv 2403.09572). Prompts, the cut of the answer that is asked about and the reading of the
-verdict are those of the authors' code, https://github.com/gyhdog99/ECSO at 8850953:
+ECCV 2024 (arXiv 2403.09572). Prompts, the cut of the answer that is asked about and the
+reading of the verdict are those of the authors' code, https://github.com/gyhdog99/ECSO at 8850953:
 `llava/eval/model_mmsafe_tell_ask.py`. (`model_vqa_ask_unsafe.py` there shows the picture in the
 last step, too; the paper and this do not.)
 """

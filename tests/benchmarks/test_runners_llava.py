@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from regap_benchmarks.conversation import Turn
 from regap_benchmarks.decoding import Decoding
 from regap_benchmarks.runners import llava
 from regap_benchmarks.runners.llava import LLAVA
@@ -312,3 +313,32 @@ def test_importing_it_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@needs_llava
+def test_earlier_turns_are_rendered_as_upstreams_own_conversation_does(runner):
+    (plain,) = _requests(1)[:1]
+    history = (Turn("Hi", "Hello."), Turn("How?", ""))
+    request = dataclasses.replace(plain, history=history, answer_start="Well,")
+    (answer,) = runner.generate([request], DECODING)
+    assert answer.rendered_prompt.endswith(
+        "USER: <image>\nHi ASSISTANT: Hello.</s>USER: How? ASSISTANT:  </s>"
+        f"USER: {plain.prompt} ASSISTANT: Well,"
+    )
+    with pytest.raises(ValueError, match="found the placeholder '<image>'"):
+        turn = Turn("Hi", "An <image>")
+        runner.generate([dataclasses.replace(plain, history=(turn,))], DECODING)
+
+
+@needs_llava
+def test_a_conversation_is_the_same_prompt_in_one_piece(runner):
+    """Upstream's own template, filled by hand and asked by its own generate."""
+    from llava.conversation import conv_templates
+
+    (plain,) = _requests(1)[:1]
+    request = dataclasses.replace(plain, history=(Turn("Hi", "Hello."),))
+    (answer,) = runner.generate([request], DECODING)
+    conversation = conv_templates["llava_v1"].copy()
+    for role, text in ((0, "<image>\nHi"), (1, "Hello."), (0, plain.prompt), (1, None)):
+        conversation.append_message(conversation.roles[role], text)
+    assert answer.rendered_prompt == conversation.get_prompt()
