@@ -325,12 +325,12 @@ def test_earlier_turns_stand_before_the_question_and_pictures_in_the_first(runne
     request = dataclasses.replace(plain, history=history, answer_start="Well,")
     (answer,) = runner.generate([request], DECODING)
     assert answer.rendered_prompt == (
-        "<|user|><image>Hi\n<|assistant|>Hello.\n<|user|>How?\n<|assistant|>\n"
-        f"<|user|>{plain.prompt}\n<|assistant|>Well,"
+        "<|user|><image>Hi<|assistant|>Hello.<|user|>How?<|assistant|>"
+        f"<|user|>{plain.prompt}<|assistant|>Well,"
     )
+    named = dataclasses.replace(plain, history=(Turn("Hi", "An <image>"),))
     with pytest.raises(ValueError, match="found the placeholder '<image>'"):
-        turn = Turn("Hi", "An <image>")
-        runner.generate([dataclasses.replace(plain, history=(turn,))], DECODING)
+        runner.generate([named], DECODING)
 
 
 def test_going_on_from_an_answers_start_says_what_would_have_followed(runners):

@@ -223,7 +223,7 @@ def test_a_system_text_takes_the_place_of_the_templates(
     runner, monkeypatch, conversation, expected
 ):
     monkeypatch.setattr(runner, "_conversation", conversation)
-    assert runner._render("Hi", 0, "Be kind.") == expected
+    assert runner.render(Request("", "Hi", system="Be kind."), 0) == expected
 
 
 @needs_llava
@@ -325,9 +325,9 @@ def test_earlier_turns_are_rendered_as_upstreams_own_conversation_does(runner):
         "USER: <image>\nHi ASSISTANT: Hello.</s>USER: How? ASSISTANT:  </s>"
         f"USER: {plain.prompt} ASSISTANT: Well,"
     )
+    named = dataclasses.replace(plain, history=(Turn("Hi", "An <image>"),))
     with pytest.raises(ValueError, match="found the placeholder '<image>'"):
-        turn = Turn("Hi", "An <image>")
-        runner.generate([dataclasses.replace(plain, history=(turn,))], DECODING)
+        runner.generate([named], DECODING)
 
 
 @needs_llava
