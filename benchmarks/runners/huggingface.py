@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from regap_benchmarks.attacks.target_loss import TargetLoss
+
 FIRST_TRANSFORMERS = 5
 _NEEDS = f"transformers {FIRST_TRANSFORMERS} or later, torch, pillow; accelerate for a GPU"
 
@@ -215,6 +217,12 @@ class HuggingFaceRunner(Runner):
                 f" {type(self._processor).__name__}. Pass --protocol official."
             )
         return placeholder
+
+    def target_loss(self, request: Request, target: str) -> "TargetLoss":
+        """See `Runner`."""
+        from regap_benchmarks.attacks.huggingface_pixels import target_loss
+
+        return target_loss(self, self._processor.image_processor, request, target)
 
     def _count_tokens(self, text: str) -> int:
         special = self._adds_special_tokens(text)

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+    from regap_benchmarks.attacks.target_loss import TargetLoss
+
 TRANSFORMERS = "4.37"
 _NEEDS = "the package llava (llava-torch 1.2.2.post1 with transformers 4.37.2)"
 _INSTALL = (
@@ -266,6 +268,12 @@ class LlavaRunner(Runner):
         made = process_images(list(pictures), self.image_processor, self._preprocessing)
         place = {"device": self.model.device, "dtype": resolve_dtype(self._options.dtype)}
         return [each.to(**place) for each in made] if isinstance(made, list) else made.to(**place)
+
+    def target_loss(self, request: Request, target: str) -> "TargetLoss":
+        """See `Runner`."""
+        from regap_benchmarks.attacks.llava_pixels import target_loss
+
+        return target_loss(self, self._preprocessing, request, target)
 
 
 def _choose_conversation(options: ModelOptions) -> str:

@@ -13,6 +13,8 @@ from regap_benchmarks.records import Json
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from regap_benchmarks.attacks.target_loss import TargetLoss
+
 
 class MissingRequirementError(RuntimeError):
     """A runner or quantization that this environment cannot run; says which one can."""
@@ -126,6 +128,21 @@ class Runner(abc.ABC):
         Raises:
             ValueError: a prompt that does not fit the model's context.
         """
+
+    def target_loss(self, request: Request, target: str) -> "TargetLoss":
+        """The way from a picture's pixels to the loss of a target, for `regap-bench attack`.
+
+        Args:
+            request: with one picture.
+            target: how the answer is to begin.
+
+        Raises:
+            ValueError: the runner has no such way, or the request or target does not fit.
+        """
+        raise ValueError(
+            f"regap-bench attack: expected a runner with a way from pixels to a loss, found"
+            f" {type(self).__name__}. Use llava or huggingface."
+        )
 
     def release_memory(self) -> None:  # noqa: B027  (most runners hold nothing but the model)
         """Called after a batch that did not fit, before its halves are asked."""
