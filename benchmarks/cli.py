@@ -8,6 +8,7 @@ from typing import Callable, Optional, Sequence
 
 from regap_benchmarks.commands import (
     agreement,
+    attack,
     compare,
     convert,
     data,
@@ -21,6 +22,7 @@ from regap_benchmarks.commands import (
     run,
     score,
     submit,
+    transfer,
 )
 from regap_benchmarks.commands.command import INTERRUPTED, complain
 
@@ -47,6 +49,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         submit,
         compare,
         agreement,
+        attack,
+        transfer,
         export,
         convert,
         gap,

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
+from regap_benchmarks.attacks.attacked_samples import AttackedPictures
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.decoding import Decoding
 from regap_benchmarks.defences.defence import DefenceKind, Defended, check_defences
@@ -45,6 +46,7 @@ class RunSettings:
         retry_failed: ask again what ended in an error earlier.
         defences: before the model; the first sees the request first.
         turns: conversation forms; none: as each set gives it.
+        attacked: folder of an attack, with whose pictures each request is asked, too.
     """
 
     runner: RunnerKind
@@ -59,6 +61,7 @@ class RunSettings:
     retry_failed: bool = False
     defences: Sequence[DefenceKind] = ()
     turns: Sequence[str] = ()
+    attacked: Optional[Path] = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -118,10 +121,12 @@ def generate_run(
     """
     settings.runner.check(settings.options)
     check_defences(settings.defences)
+    attacked = None if settings.attacked is None else AttackedPictures(settings.attacked)
     samples = plan_samples(
         settings.benchmarks,
         conditions=settings.conditions,
         turns=settings.turns,
+        attacked=attacked,
         limit=settings.limit,
         data=settings.data,
     )
@@ -129,6 +134,8 @@ def generate_run(
     try:
         check_turns(samples, runner)
         described: Dict[str, Json] = {**settings.describe(), "model": dict(runner.describe())}
+        if attacked is not None:
+            described["attacked"] = dict(attacked.describe())
         if settings.defences:
             runner = defended = Defended(runner, settings.defences)
             described["defences"] = dict(defended.settings())

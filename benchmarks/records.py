@@ -273,7 +273,43 @@ class LayerGap:
         return "layer", str(self.layer)
 
 
-Record = Union[Sample, Response, Judgement, Estimate, LayerGap, RunHeader]
+@dataclass(frozen=True)
+class AttackedPicture:
+    """A picture that was made against a model's refusal.
+
+    Attributes:
+        task, id: of the sample.
+        picture: file, relative to the folder of the attack.
+        picture_sha256: of its bytes.
+        target_tokens: tokens of the beginning that was aimed at.
+        loss_before, loss_found, loss_saved: mean negative log likelihood of those tokens in nats,
+            with the sample's own picture, with the best one found, and with the file's, whose
+            levels are rounded.
+        restart, step: where it was found.
+        largest_change: of any value, in levels of 255.
+        seconds: that it took.
+    """
+
+    task: str
+    id: str
+    picture: str
+    picture_sha256: str
+    target_tokens: int
+    loss_before: float
+    loss_found: float
+    loss_saved: float
+    restart: int
+    step: int
+    largest_change: int
+    seconds: float
+
+    @property
+    def key(self) -> Tuple[str, str]:
+        """What identifies it within an attack: (task, id) of the sample."""
+        return self.task, self.id
+
+
+Record = Union[Sample, Response, Judgement, Estimate, LayerGap, AttackedPicture, RunHeader]
 R = TypeVar("R", bound=Record)
 _NAMES: Dict[type, str] = {
     Sample: "sample",
@@ -281,6 +317,7 @@ _NAMES: Dict[type, str] = {
     Judgement: "judgement",
     Estimate: "estimate",
     LayerGap: "layer-gap",
+    AttackedPicture: "attacked-picture",
     RunHeader: "run",
 }
 
@@ -378,7 +415,7 @@ def record_key(record: Record) -> Tuple[str, str]:
     """(task, id) of the sample, or the layer, that a record speaks of."""
     if isinstance(record, Response):
         return record.sample.key
-    if isinstance(record, (Sample, Judgement, LayerGap)):
+    if isinstance(record, (Sample, Judgement, LayerGap, AttackedPicture)):
         return record.key
     raise TypeError(f"{type(record).__name__}: expected a record of one sample or layer.")
 

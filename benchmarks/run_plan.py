@@ -6,12 +6,15 @@ Everything that can be refused without a model is refused here.
 import hashlib
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.pictures import as_given, file_of, with_condition
 from regap_benchmarks.records import Cell, Json, RunHeader, Sample, to_line
 from regap_benchmarks.turn_forms import SINGLE, SPLIT, with_form
+
+if TYPE_CHECKING:
+    from regap_benchmarks.attacks.attacked_samples import AttackedPictures
 
 
 def plan_samples(
@@ -19,6 +22,7 @@ def plan_samples(
     *,
     conditions: Sequence[str] = (),
     turns: Sequence[str] = (),
+    attacked: "Optional[AttackedPictures]" = None,
     limit: Optional[int] = None,
     data: Optional[Path] = None,
 ) -> List[Sample]:
@@ -28,6 +32,7 @@ def plan_samples(
         benchmarks: in the order of the run.
         conditions: each request is asked under each of them; none: as its set gives it.
         turns: and in each of these forms of conversation; none: as its set gives it.
+        attacked: each is also asked with its picture of an attack; None: without.
         limit: the first so many requests of each benchmark.
         data: folder of the official files.
 
@@ -53,6 +58,8 @@ def plan_samples(
             asked.add(sample.request)
             shown = [with_condition(sample, condition) for condition in conditions]
             shown = shown or [as_given(sample)]
+            if attacked is not None:
+                shown += [attacked.attacked(each) for each in shown]
             samples += [with_form(each, form) for each in shown for form in turns or (SINGLE,)]
         if len(samples) == before:
             raise ValueError(

@@ -50,6 +50,12 @@ def _add_questions(group: "argparse._ArgumentGroup") -> None:
         help=f"ask each request in each of these forms of conversation: {', '.join(FORMS)}"
         " (default: in one turn)",
     )
+    group.add_argument(
+        "--attacked",
+        type=Path,
+        metavar="DIR",
+        help="ask each request with its picture of this attack, too; see regap-bench attack",
+    )
     group.add_argument("--data", type=Path, metavar="DIR", help="folder of the official files")
     group.add_argument(
         "--limit", type=int, metavar="N", help="the first N requests of each task only"
@@ -141,4 +147,5 @@ def settings_of(arguments: argparse.Namespace, plugins: BenchmarkPlugins) -> Run
         retry_failed=arguments.retry_failed,
         defences=[plugins.defences.get(name) for name in names(arguments.defence)],
         turns=names(arguments.turns),
+        attacked=arguments.attacked,
     )

@@ -63,7 +63,7 @@ def in_float64(runner, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "float", _kept_float64)
     runner.model.double()
     yield runner
-    runner.model.float()
+    runner.model.to(torch.float32)
 
 
 def _kept_float64(tensor):
