@@ -5,9 +5,9 @@ on conversations as attacks write or search theirs for each request, which is st
 """
 
 import dataclasses
-from typing import Callable, Dict, Optional, Tuple
+from typing import Callable, Dict, Tuple
 
-from regap_benchmarks.pictures import OWN
+from regap_benchmarks.judges.judge_question import question_of_the_whole
 from regap_benchmarks.records import Sample
 from regap_plugin.config import unknown_name
 
@@ -70,20 +70,15 @@ def _split(sample: Sample) -> Sample:
         sample,
         earlier_turns=(_FIRST_PART.format(" ".join(words[:middle])),),
         prompt=_SECOND_PART.format(" ".join(words[middle:])),
-        judged_prompt=_judged(sample),
+        judged_prompt=question_of_the_whole(sample),
     )
 
 
 def _preceded(sample: Sample) -> Sample:
     turns: Tuple[str, ...] = _HARMLESS_SEEN if sample.pictures else _HARMLESS
-    return dataclasses.replace(sample, earlier_turns=turns, judged_prompt=_judged(sample))
-
-
-def _judged(sample: Sample) -> Optional[str]:
-    """What a judge is shown of the single turn; None where that is in a set's own picture."""
-    if sample.judged_prompt is not None or (sample.pictures and sample.condition == OWN):
-        return sample.judged_prompt
-    return sample.prompt
+    return dataclasses.replace(
+        sample, earlier_turns=turns, judged_prompt=question_of_the_whole(sample)
+    )
 
 
 _FORMS: Dict[str, Callable[[Sample], Sample]] = {

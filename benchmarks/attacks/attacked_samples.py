@@ -3,9 +3,10 @@
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Dict, Mapping, Tuple
+from typing import Dict, List, Mapping, Tuple
 
 from regap_benchmarks.attacks.attack_run import RECORDS
+from regap_benchmarks.judges.judge_question import question_of_the_whole
 from regap_benchmarks.records import (
     AttackedPicture,
     Json,
@@ -62,7 +63,8 @@ class AttackedPictures:
         if sample.key not in self._records:
             raise ValueError(
                 f"Sample {sample.id!r} of {sample.task!r}: expected a picture of it in"
-                f" {self._folder}, found none. Pass the attack's own --tasks, --picture and --limit."
+                f" {self._folder}, found none. Pass the attack's own --tasks, --picture and"
+                " --limit."
             )
         record = self._records[sample.key]
         picture = Picture(
@@ -74,10 +76,11 @@ class AttackedPictures:
             id=f"{sample.id}{SUFFIX}",
             condition=f"{sample.condition}{SUFFIX}",
             pictures=(picture,),
+            judged_prompt=question_of_the_whole(sample),
         )
 
 
-def _read(folder: Path) -> "Tuple[RunHeader, list[AttackedPicture]]":
+def _read(folder: Path) -> Tuple[RunHeader, List[AttackedPicture]]:
     path = folder / RECORDS
     if not path.is_file():
         raise FileNotFoundError(

@@ -130,9 +130,7 @@ def _attack(arguments: argparse.Namespace) -> int:
         complain(f"regap-bench attack: {error}")
         return WRONG_USAGE
     try:
-        done = attack_run(
-            arguments.output, run, progress=ProgressLine("attack", unit="pictures")
-        )
+        done = attack_run(arguments.output, run, progress=ProgressLine("attack", unit="pictures"))
     except ERRORS as error:
         complain(f"regap-bench attack: {error}")
         return FAILED
