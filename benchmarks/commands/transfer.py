@@ -26,7 +26,8 @@ def add(commands: Commands) -> None:
         "transfer",
         help="show the pictures of one attack on several checkpoints",
         description="Rates with clean and with attacked pictures, a row for each run: the"
-        " checkpoint that was attacked, and others that were asked with the same pictures by --attacked.",
+        " checkpoint that was attacked, and others that were asked with the same pictures by"
+        " --attacked.",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folder of a judged run")
     parser.add_argument("--output", type=Path, metavar="FILE.md", help="file for the table")

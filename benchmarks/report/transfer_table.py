@@ -18,9 +18,9 @@ from regap_benchmarks.report.tables import (
 
 _NOTE = (
     "Attacked: the pictures of the attack in place of the clean ones. White box: the checkpoint"
-    " that the pictures were made on; yes only if its fingerprint and dtype are the attack's. Rates are"
-    " percent of the scored answers, n of the clean and of the attacked ones; the difference is in"
-    " points and has no interval: compare runs with regap-bench compare for that."
+    " that the pictures were made on; yes only if its fingerprint and dtype are the attack's. Rates"
+    " are percent of the scored answers, n of the clean and of the attacked ones; the difference is"
+    " in points and has no interval: compare runs with regap-bench compare for that."
 )
 
 
