@@ -8,7 +8,7 @@ import abc
 import dataclasses
 import time
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.answer_cost import Cost, DefenceStep, total
 from regap_benchmarks.decoding import Decoding
@@ -164,18 +164,18 @@ class Defended(Defence):
     def __init__(self, model: Runner, kinds: Sequence[DefenceKind]) -> None:
         self._model = model
         runner: Runner = Metered(model)
-        self._stack: List[Defence] = []
+        self._stack: List[Tuple[str, Defence]] = []
         for kind in reversed(kinds):
             defence = kind.load(runner)
-            self._stack.insert(0, defence)
+            self._stack.insert(0, (kind.name, defence))
             runner = defence
         super().__init__(runner)
 
     def settings(self) -> Mapping[str, Json]:
         """By place in the stack, such as "1 ecso", what decides the answers."""
         return {
-            f"{place} {defence.name}": dict(defence.settings())
-            for place, defence in enumerate(self._stack, start=1)
+            f"{place} {name}": dict(defence.settings())
+            for place, (name, defence) in enumerate(self._stack, start=1)
         }
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> List[Answer]:

@@ -15,6 +15,7 @@ Image = pytest.importorskip("PIL.Image", reason="pip install pillow")
 if importlib.util.find_spec("numpy") is None:
     pytest.skip("needs numpy", allow_module_level=True)
 
+from regap_benchmarks.attacks.pgd import PgdSettings, attack_picture
 from regap_benchmarks.attacks.target_loss import as_picture, normalised, target_ids
 
 IS_FIVE = int(transformers.__version__.split(".")[0]) >= 5
@@ -195,3 +196,15 @@ def test_tiles_are_refused(tmp_path):
 def test_a_runner_without_such_a_way_says_so():
     with pytest.raises(ValueError, match=r"found FakeRunner\. Use llava or huggingface"):
         FakeRunner("comply").target_loss(_request(), TARGET)
+
+
+def test_an_attack_lowers_the_loss_and_its_file_is_what_the_model_sees(runner):
+    """The saved picture, asked like any other, has the loss that is recorded."""
+    target = runner.target_loss(_request(), TARGET)
+    found = attack_picture(target, PgdSettings(epsilon=16, step_size=2, steps=20), 0)
+    assert found.loss_saved < found.loss_before - 0.05
+    saved = dataclasses.replace(_request(), images=(as_picture(found.pixels),))
+    again = runner.target_loss(saved, TARGET)
+    assert torch.equal((again.start * 255).round(), (found.pixels * 255).round())
+    assert float(again.loss(again.start)) == pytest.approx(found.loss_saved, abs=1e-5)
+    assert found.loss_before == pytest.approx(float(target.loss(target.start)), abs=1e-5)

@@ -2,6 +2,9 @@
 
 import dataclasses
 import hashlib
+import re
+import types
+from pathlib import Path
 
 import pytest
 from stand_ins.scripted_runner import ScriptedRunner
@@ -21,6 +24,7 @@ from regap_benchmarks.defences.eta import (
     EtaSettings,
     eta_kind,
 )
+from regap_benchmarks.plugins import BenchmarkPlugins, new_manager
 from regap_benchmarks.records import CUT, Judgement, read_run
 from regap_benchmarks.run_folder import RunFolder
 from regap_benchmarks.runners.fake import FakeRunner
@@ -290,3 +294,26 @@ def _judged(folder):
 def test_answers_of_a_model_without_defences_carry_no_cost():
     (answer,) = FakeRunner("comply").generate([BLIND], DECODING)
     assert answer.cost is None
+
+
+def test_the_pages_own_scorers_defend_a_run(tmp_path):
+    page = (Path(__file__).parents[2] / "docs" / "defences.md").read_text()
+    (code,) = re.findall(r"^```python\n# file: my_eta\.py\n(.*?)^```$", page, re.M | re.S)
+    module = types.ModuleType("my_eta")
+    exec(compile(code, "my_eta.py", "exec"), module.__dict__)
+    manager = new_manager()
+    manager.register(module)
+    kind = BenchmarkPlugins(manager).defences.get("my_eta")
+    check_defences([kind])
+    defended = Defended(FakeRunner("comply"), [kind])
+    (answer,) = defended.generate([SEEN], DECODING)
+    assert answer.text.startswith("As an AI assistant")
+    assert answer.cost.calls > 5
+    assert list(defended.settings()) == ["1 my_eta"]
+
+
+@pytest.mark.parametrize("name", ["adashield_s", "ecso", "eta"])
+def test_every_defence_has_its_section(name):
+    page = (Path(__file__).parents[2] / "docs" / "defences.md").read_text()
+    section = page.partition(f"\n## `{name}`\n")[2].partition("\n## ")[0]
+    assert all(f"*{each}:*" in section for each in ("What", "Source", "Costs"))

@@ -347,3 +347,26 @@ def test_going_on_from_an_answers_start_says_what_would_have_followed(runners):
         assert f"{said}{rest.text}".strip() == whole.text
         return
     raise AssertionError("no answer begins with whole letters: choose other prompts")
+
+
+def test_eta_goes_on_from_its_own_sentences_on_a_real_runner(runners):
+    from regap_benchmarks.defences.defence import Defended
+    from regap_benchmarks.defences.eta import EtaSettings, eta_kind
+
+    class Rule:
+        def describe(self):
+            return {"name": "rule"}
+
+        def score(self, first, second):
+            return -1.0 if isinstance(second, str) else [1.0] * len(second)
+
+    few = EtaSettings(candidates=2, sentence_tokens=5)
+    kind = eta_kind(Rule, Rule, settings=few)
+    defended = Defended(runners["llava"], [kind])
+    requests = _requests(1)[:2]
+    answers = defended.generate(requests, DECODING)
+    assert [each.text[:15] for each in answers] == ["As an AI assist"] * 2
+    assert all(len(each.token_ids) <= DECODING.max_new_tokens for each in answers)
+    assert all(each.cost.calls % 2 == 1 for each in answers)
+    backwards = defended.generate(requests[::-1], DECODING)[::-1]
+    assert [each.text for each in backwards] == [each.text for each in answers]

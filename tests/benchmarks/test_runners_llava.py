@@ -342,3 +342,30 @@ def test_a_conversation_is_the_same_prompt_in_one_piece(runner):
     for role, text in ((0, "<image>\nHi"), (1, "Hello."), (0, plain.prompt), (1, None)):
         conversation.append_message(conversation.roles[role], text)
     assert answer.rendered_prompt == conversation.get_prompt()
+
+
+@needs_llava
+def test_a_defended_model_says_what_it_says_when_asked_step_by_step(runner):
+    """ECSO's steps by hand; the tiny model never says yes, so its verdict is put in its mouth."""
+    from regap_benchmarks.defences import ecso
+    from regap_benchmarks.defences.defence import Defended
+
+    brief = Decoding(max_new_tokens=6)
+    requests = _requests(1)[:2]
+    plain = runner.generate(requests, brief)
+    defended = Defended(runner, [ecso.ECSO])
+    kept = defended.generate(requests, brief)
+    assert [each.text for each in kept] == [each.text for each in plain]
+    assert {each.cost.calls for each in kept} == {2}
+    verdicts = [each.steps[-1].text.lower() for each in kept]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ecso, "UNSAFE", verdicts[:1])
+        (again, *_) = defended.generate(requests[:1], brief)
+    asked = requests[0]
+    caption_prompt = ecso.CAPTION.format(query=asked.prompt)
+    (caption,) = runner.generate([dataclasses.replace(asked, prompt=caption_prompt)], brief)
+    prompt = ecso.ANSWER.format(query=asked.prompt, caption=caption.text)
+    (expected,) = runner.generate([dataclasses.replace(asked, prompt=prompt, images=())], brief)
+    assert (again.text, again.rendered_prompt) == (expected.text, expected.rendered_prompt)
+    assert again.cost.calls == 4
+    assert "<image>" not in again.rendered_prompt
