@@ -345,11 +345,12 @@ def test_a_conversation_is_the_same_prompt_in_one_piece(runner):
 
 
 @needs_llava
-def test_a_defended_model_says_what_it_says_when_asked_step_by_step(runner):
-    """ECSO's steps by hand; the tiny model never says yes, so its verdict is put in its mouth."""
+def test_a_defended_model_says_what_it_says_when_asked_step_by_step(runner, monkeypatch):
+    """ECSO's steps by hand; the tiny model never says yes, so what it says is taken for one."""
     from regap_benchmarks.defences import ecso
     from regap_benchmarks.defences.defence import Defended
 
+    monkeypatch.setattr(runner, "prompt_limit", None)
     brief = Decoding(max_new_tokens=6)
     requests = _requests(1)[:2]
     plain = runner.generate(requests, brief)
@@ -358,9 +359,8 @@ def test_a_defended_model_says_what_it_says_when_asked_step_by_step(runner):
     assert [each.text for each in kept] == [each.text for each in plain]
     assert {each.cost.calls for each in kept} == {2}
     verdicts = [each.steps[-1].text.lower() for each in kept]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ecso, "UNSAFE", verdicts[:1])
-        (again, *_) = defended.generate(requests[:1], brief)
+    monkeypatch.setattr(ecso, "UNSAFE", verdicts[:1])
+    (again,) = defended.generate(requests[:1], brief)
     asked = requests[0]
     caption_prompt = ecso.CAPTION.format(query=asked.prompt)
     (caption,) = runner.generate([dataclasses.replace(asked, prompt=caption_prompt)], brief)
