@@ -58,9 +58,11 @@ def plan_samples(
             asked.add(sample.request)
             shown = [with_condition(sample, condition) for condition in conditions]
             shown = shown or [as_given(sample)]
-            if attacked is not None:
-                shown += [attacked.attacked(each) for each in shown]
-            samples += [with_form(each, form) for each in shown for form in turns or (SINGLE,)]
+            for each in shown:
+                asked_in = [with_form(each, form) for form in turns or (SINGLE,)]
+                samples += asked_in
+                if attacked is not None:
+                    samples += [attacked.attacked(turned, each) for turned in asked_in]
         if len(samples) == before:
             raise ValueError(
                 f"Task {benchmark.name!r}: expected samples, found none in {data}. It needs:"

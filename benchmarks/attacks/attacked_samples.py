@@ -54,19 +54,23 @@ class AttackedPictures:
         """For the header of a run: the attack's settings, the attacked model among them."""
         return {**self.header.settings, "samples_sha256": self.header.samples_sha256}
 
-    def attacked(self, sample: Sample) -> Sample:
+    def attacked(self, sample: Sample, single: Sample) -> Sample:
         """The sample with its attacked picture; its id and condition say so.
+
+        Args:
+            sample: in any form of conversation.
+            single: the same in one turn, as the attack asked it.
 
         Raises:
             ValueError: the attack has no picture for it.
         """
-        if sample.key not in self._records:
+        if single.key not in self._records:
             raise ValueError(
-                f"Sample {sample.id!r} of {sample.task!r}: expected a picture of it in"
+                f"Sample {single.id!r} of {single.task!r}: expected a picture of it in"
                 f" {self._folder}, found none. Pass the attack's own --tasks, --picture and"
                 " --limit."
             )
-        record = self._records[sample.key]
+        record = self._records[single.key]
         picture = Picture(
             "file",
             {"path": str(self._folder / record.picture), "sha256": record.picture_sha256},

@@ -1,12 +1,12 @@
 """Whether the pictures that were made on one checkpoint work on others: a row for each run."""
 
 from dataclasses import dataclass
-from typing import Any, Iterable, List, Mapping, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Sequence, Tuple
 
 from regap_benchmarks.attacks.attacked_samples import SUFFIX
 from regap_benchmarks.estimation import ALL, estimate
 from regap_benchmarks.metrics import Metric
-from regap_benchmarks.records import Estimate, Judgement, RunHeader
+from regap_benchmarks.records import SCORED, Estimate, Judgement, RunHeader
 from regap_benchmarks.report.tables import (
     NOT_AVAILABLE,
     Table,
@@ -15,12 +15,14 @@ from regap_benchmarks.report.tables import (
     metric_with_arrow,
     percent,
 )
+from regap_benchmarks.statistics.crossed_difference import crossed_difference
 
 _NOTE = (
     "Attacked: the pictures of the attack in place of the clean ones. White box: the checkpoint"
     " that the pictures were made on; yes only if its fingerprint and dtype are the attack's. Rates"
-    " are percent of the scored answers, n of the clean and of the attacked ones; the difference is"
-    " in points and has no interval: compare runs with regap-bench compare for that."
+    " are percent of the scored answers, n of the clean and of the attacked ones. The difference is"
+    " over the pairs of which both were scored, its interval MOVER-Wilson over requests; n/a for a"
+    " metric that is no mean of answers."
 )
 
 
@@ -61,17 +63,18 @@ def transfer_table(runs: Iterable[AskedRun], *, level: float = 0.95, seed: int =
         for (task, metric, condition), clean in whole.items():
             attacked = whole.get((task, metric, f"{condition}{SUFFIX}"))
             if attacked is not None:
-                rows.append(_row(run, clean, attacked))
+                paired = _paired(run, clean, attacked, level)
+                rows.append(_row(run, clean, attacked, paired))
     columns = ["Run:", "Checkpoint:", "White box:", "Task:", "Judge:", "Picture:", "Metric:"]
     label = interval_column([level])
-    columns += ["Clean (%)", label, "Attacked (%)", label, "Difference (points)", "n"]
+    columns += ["Clean (%)", label, "Attacked (%)", label, "Difference (points)", label]
+    columns += ["Pairs", "n"]
     return Table(tuple(columns), tuple(rows), (_NOTE,))
 
 
-def _row(run: AskedRun, clean: Estimate, attacked: Estimate) -> Tuple[str, ...]:
-    difference = NOT_AVAILABLE
-    if clean.value is not None and attacked.value is not None:
-        difference = percent(attacked.value - clean.value, signed=True)
+def _row(
+    run: AskedRun, clean: Estimate, attacked: Estimate, paired: Tuple[str, str, str]
+) -> Tuple[str, ...]:
     return (
         run.name,
         str(_model(run.header.settings).get("checkpoint")),
@@ -80,13 +83,52 @@ def _row(run: AskedRun, clean: Estimate, attacked: Estimate) -> Tuple[str, ...]:
         clean.judge,
         clean.condition,
         metric_with_arrow(clean.metric, clean.higher_is_better),
-        percent(clean.value),
-        interval(clean.lower, clean.upper),
-        percent(attacked.value),
-        interval(attacked.lower, attacked.upper),
-        difference,
+        *_shown(clean),
+        *_shown(attacked),
+        *paired,
         f"{clean.n}, {attacked.n}",
     )
+
+
+def _shown(item: Estimate) -> Tuple[str, str]:
+    if item.factor is None or item.value is None or item.lower is None or item.upper is None:
+        return percent(item.value), interval(item.lower, item.upper)
+    value, lower, upper = (item.factor * each for each in (item.value, item.lower, item.upper))
+    return f"{value:.1f}", f"[{lower:.1f}, {upper:.1f}]"
+
+
+def _paired(
+    run: AskedRun, clean: Estimate, attacked: Estimate, level: float
+) -> Tuple[str, str, str]:
+    """Difference, its interval and the number of pairs, over those of which both were scored."""
+    (metric,) = (each for each in run.metrics if each.name == clean.metric)
+    values: Dict[str, Dict[str, Tuple[str, float]]] = {clean.condition: {}, attacked.condition: {}}
+    for item in run.judgements:
+        of_metric = item.task == clean.task and item.condition in values and metric.applies(item)
+        if of_metric and item.status == SCORED and metric.value in item.values:
+            found = item.request, item.values[metric.value]
+            values[item.condition][item.id] = found
+    before, after = values[clean.condition], values[attacked.condition]
+    pairs = [
+        (request, value, after[f"{name}{SUFFIX}"][1])
+        for name, (request, value) in before.items()
+        if f"{name}{SUFFIX}" in after
+    ]
+    if metric.statistic != "mean" or metric.factor is not None or not pairs:
+        return NOT_AVAILABLE, NOT_AVAILABLE, str(len(pairs))
+    requests = list(dict.fromkeys(request for request, _, _ in pairs))
+    place = {request: index for index, request in enumerate(requests)}
+    sums = [[0.0] * len(requests) for _ in range(3)]
+    for request, one, two in pairs:
+        for row, value in zip(sums, (one, two, 1.0)):
+            row[place[request]] += value
+    binary = all(value in (0.0, 1.0) for _, *both in pairs for value in both)
+    if len(requests) < 2:
+        value = (sums[1][0] - sums[0][0]) / sums[2][0]
+        return percent(value, signed=True), NOT_AVAILABLE, str(len(pairs))
+    made = crossed_difference([sums[0]], [sums[1]], sums[2], level=level, binary=binary)
+    ends = interval(made.lower, made.upper, signed=True)
+    return percent(made.value, signed=True), ends, str(len(pairs))
 
 
 def _is_white_box(header: RunHeader) -> bool:

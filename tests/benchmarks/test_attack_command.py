@@ -132,6 +132,21 @@ def test_the_pictures_are_asked_on_two_checkpoints_and_shown_side_by_side(
     assert "White box" in table.read_text()
 
 
+def test_the_pictures_are_asked_in_conversations_and_through_defences(attack, tmp_path, capsys):
+    words = ["run", "--model", "fake:mixed", *QUESTIONS, "--attacked", str(attack)]
+    more = ["--turns", "single,split", "--defence", "ecso", "--output", str(tmp_path)]
+    assert cli.main([*words, *more]) == 0
+    _, responses = RunFolder(tmp_path).read_responses()
+    conditions = {each.sample.condition for each in responses}
+    whole = {"unrelated", "unrelated-split"}
+    assert conditions == whole | {f"{each}-attacked" for each in whole}
+    capsys.readouterr()
+    assert cli.main(["transfer", str(tmp_path)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if "unsafe_rate" in line]
+    assert {row[5] for row in rows} == whole
+    assert {row[2] for row in rows} == {"no"}
+
+
 def test_a_run_of_no_attack_has_no_place_in_the_table(tmp_path, capsys):
     words = ["run", "--model", "fake:mixed", "--tasks", "stand_in_requests", "--limit", "2"]
     assert cli.main([*words, "--output", str(tmp_path)]) == 0
