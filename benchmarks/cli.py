@@ -9,6 +9,7 @@ from typing import Callable, Optional, Sequence
 from regap_benchmarks.commands import (
     agreement,
     align,
+    attack,
     compare,
     convert,
     data,
@@ -24,6 +25,7 @@ from regap_benchmarks.commands import (
     run,
     score,
     submit,
+    transfer,
 )
 from regap_benchmarks.commands.command import INTERRUPTED, complain
 
@@ -50,6 +52,8 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         submit,
         compare,
         agreement,
+        attack,
+        transfer,
         export,
         convert,
         dpo,

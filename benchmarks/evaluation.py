@@ -4,8 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Callable, Dict, Iterator, Mapping, Optional, Sequence, Tuple
 
+from regap_benchmarks.attacks.attacked_samples import AttackedPictures
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.decoding import Decoding
+from regap_benchmarks.defences.defence import DefenceKind, Defended, check_defences
 from regap_benchmarks.environment import environment
 from regap_benchmarks.generation import GenerationSummary, generate
 from regap_benchmarks.judges.grader import NO_OPTIONS, GraderOptions, set_graders
@@ -20,6 +22,8 @@ from regap_benchmarks.records import ERROR, Json, Judgement, Response, RunHeader
 from regap_benchmarks.run_folder import RunFolder
 from regap_benchmarks.run_plan import header_for, plan_samples, shard_of
 from regap_benchmarks.runners.runner import ModelOptions, RunnerKind
+from regap_benchmarks.turn_by_turn import check_turns
+from regap_benchmarks.turn_forms import check_form
 
 DEFAULT_JUDGE = "refusal_phrases"
 _NO_OPTIONS = JudgeOptions()
@@ -43,6 +47,9 @@ class RunSettings:
         batch_size: requests that are asked together, at most.
         shard: number of this process and how many there are.
         retry_failed: ask again what ended in an error earlier.
+        defences: before the model; the first sees the request first.
+        turns: conversation forms; none: as each set gives it.
+        attacked: folder of an attack, with whose pictures each request is asked, too.
     """
 
     runner: RunnerKind
@@ -55,15 +62,22 @@ class RunSettings:
     batch_size: int = 1
     shard: Tuple[int, int] = (0, 1)
     retry_failed: bool = False
+    defences: Sequence[DefenceKind] = ()
+    turns: Sequence[str] = ()
+    attacked: Optional[Path] = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"--batch-size: expected 1 or more, found {self.batch_size}.")
         for condition in self.conditions:
             check_condition(condition)
+        for form in self.turns:
+            check_form(form)
 
     def describe(self) -> Dict[str, Json]:
         """What decides the answers, for the header; what the model says of itself comes on top."""
+        # Left out where it says nothing, so that a run of before can go on.
+        turns: Dict[str, Json] = {"turns": list(self.turns)} if self.turns else {}
         return {
             "runner": self.runner.name,
             "quantization": dict(self.options.quantization.describe()),
@@ -72,6 +86,7 @@ class RunSettings:
             "image_aspect": self.options.image_aspect,
             "tasks": {benchmark.name: benchmark.version for benchmark in self.benchmarks},
             "pictures": list(self.conditions) or None,
+            **turns,
             "limit": self.limit,
             "decoding": dict(self.decoding.describe()),
         }
@@ -108,15 +123,25 @@ def generate_run(
         RecordFileError: the folder holds another run, or cannot be written.
     """
     settings.runner.check(settings.options)
+    check_defences(settings.defences)
+    attacked = None if settings.attacked is None else AttackedPictures(settings.attacked)
     samples = plan_samples(
         settings.benchmarks,
         conditions=settings.conditions,
+        turns=settings.turns,
+        attacked=attacked,
         limit=settings.limit,
         data=settings.data,
     )
     runner = settings.runner.load(settings.options)
     try:
-        described: Mapping[str, Json] = {**settings.describe(), "model": dict(runner.describe())}
+        check_turns(samples, runner)
+        described: Dict[str, Json] = {**settings.describe(), "model": dict(runner.describe())}
+        if attacked is not None:
+            described["attacked"] = dict(attacked.describe())
+        if settings.defences:
+            runner = defended = Defended(runner, settings.defences)
+            described["defences"] = dict(defended.settings())
         header = header_for(
             samples,
             settings=described,

@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Callable, Iterable, Iterator, List, Optional, Sequence, Tuple
 
+from regap_benchmarks.conversation import Turn
 from regap_benchmarks.decoding import Decoding
 from regap_benchmarks.pictures import PictureError, render
 from regap_benchmarks.record_file import RecordFile, replace_records
 from regap_benchmarks.records import ERROR, Response, RunHeader, Sample
 from regap_benchmarks.runners.runner import Answer, Request, Runner
+from regap_benchmarks.turn_by_turn import ask_in_turns
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -109,18 +111,25 @@ def _drop_failed(path: Path, header: RunHeader) -> None:
 
 def _batches(samples: Sequence[Sample], runner: Runner, batch_size: int) -> Iterator[List[Sample]]:
     lengths = {
-        sample.key: runner.length(sample.prompt, len(sample.pictures), sample.system)
+        sample.key: runner.length(
+            "\n".join((*sample.earlier_turns, sample.prompt)), len(sample.pictures), sample.system
+        )
         for sample in samples
     }
-    ordered = sorted(samples, key=lambda item: (-len(item.pictures), -lengths[item.key]))
+    ordered = sorted(samples, key=lambda item: (*_alike(item), -lengths[item.key]))
     batch: List[Sample] = []
     for sample in ordered:
-        if batch and (len(batch) == batch_size or len(batch[0].pictures) != len(sample.pictures)):
+        if batch and (len(batch) == batch_size or _alike(batch[0]) != _alike(sample)):
             yield batch
             batch = []
         batch.append(sample)
     if batch:
         yield batch
+
+
+def _alike(sample: Sample) -> Tuple[int, int]:
+    """Equal for what one batch can hold; smaller for what takes more memory."""
+    return -len(sample.pictures), -len(sample.earlier_turns)
 
 
 def _with_pictures(batches: Iterable[List[Sample]], data: Optional[Path]) -> Iterator[List[_Ready]]:
@@ -165,7 +174,12 @@ class _Asker:
         if not batch:
             return []
         try:
-            answers = self._runner.generate([_request(ready) for ready in batch], self._decoding)
+            answers = ask_in_turns(
+                self._runner,
+                [_request(ready) for ready in batch],
+                [ready.sample.earlier_turns for ready in batch],
+                self._decoding,
+            )
         except ValueError as error:
             if len(batch) == 1:
                 return [_failed(batch[0].sample, str(error))]
@@ -187,7 +201,8 @@ class _Asker:
                 f" found {len(answers)}. Mend the runner."
             )
         return [
-            _answered(ready.sample, answer, len(batch)) for ready, answer in zip(batch, answers)
+            _answered(ready.sample, turns, answer, len(batch))
+            for ready, (turns, answer) in zip(batch, answers)
         ]
 
 
@@ -196,7 +211,7 @@ def _request(ready: _Ready) -> Request:
     return Request(f"{sample.task}/{sample.id}", sample.prompt, ready.images, sample.system)
 
 
-def _answered(sample: Sample, answer: Answer, batch_size: int) -> Response:
+def _answered(sample: Sample, turns: Tuple[Turn, ...], answer: Answer, batch_size: int) -> Response:
     return Response(
         sample=sample,
         text=answer.text,
@@ -206,6 +221,9 @@ def _answered(sample: Sample, answer: Answer, batch_size: int) -> Response:
         new_tokens=len(answer.token_ids) if answer.new_tokens is None else answer.new_tokens,
         batch_size=batch_size,
         served_by=answer.served_by,
+        conversation=turns,
+        cost=answer.cost,
+        steps=answer.steps,
     )
 
 

@@ -1,4 +1,4 @@
-"""The contract with benchmark plugins: sets, judges and ways to load a model.
+"""The contract with benchmark plugins: sets, judges, ways to load a model, defences.
 
 A plugin is any module or object with `hookimpl` functions, found by an entry point in the group
 `regap.benchmarks`. Examples that run: docs/benchmark-hooks.md.
@@ -10,6 +10,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from regap_benchmarks.benchmark import Benchmark
+    from regap_benchmarks.defences.defence import DefenceKind
     from regap_benchmarks.judges.judge import JudgeKind
     from regap_benchmarks.runners.runner import RunnerKind
 
@@ -38,4 +39,12 @@ def regap_register_runners(register: "Callable[[RunnerKind], None]") -> None:
     """Called once when the plugins are loaded, to learn of runners for `--model KIND:PATH`.
 
     :param register: takes a runner's kind; a model is loaded when it is used.
+    """
+
+
+@hookspec
+def regap_register_defences(register: "Callable[[DefenceKind], None]") -> None:
+    """Called once when the plugins are loaded, to learn of defences for `--defence NAME`.
+
+    :param register: takes a defence's kind; it is put around a model when it is used.
     """

@@ -1,4 +1,4 @@
-"""The benchmarks' plugin manager: which sets, judges and runners there are, by name."""
+"""The benchmarks' plugin manager: sets, judges, runners and defences by name."""
 
 import functools
 from typing import Callable, Dict, Generic, List, Optional, TypeVar
@@ -7,13 +7,14 @@ import pluggy
 
 from regap_benchmarks import hookspecs
 from regap_benchmarks.benchmark import Benchmark
+from regap_benchmarks.defences.defence import DefenceKind
 from regap_benchmarks.hookspecs import hookimpl
 from regap_benchmarks.judges.judge import JudgeKind
 from regap_benchmarks.runners.runner import RunnerKind
 from regap_plugin.config import unknown_name
 
 GROUP = "regap.benchmarks"
-T = TypeVar("T", Benchmark, JudgeKind, RunnerKind)
+T = TypeVar("T", Benchmark, JudgeKind, RunnerKind, DefenceKind)
 
 
 class PluginError(RuntimeError):
@@ -61,7 +62,7 @@ class Registry(Generic[T]):
 
 
 class BenchmarkPlugins:
-    """The built-in sets, judges and runners, and those of plugins.
+    """The built-in sets, judges, runners and defences, and those of plugins.
 
     Args:
         manager: holds the plugins; a fresh one with the built-in plugin if absent.
@@ -75,11 +76,13 @@ class BenchmarkPlugins:
         self.benchmarks: Registry[Benchmark] = Registry("task")
         self.judges: Registry[JudgeKind] = Registry("judge")
         self.runners: Registry[RunnerKind] = Registry("runner")
+        self.defences: Registry[DefenceKind] = Registry("defence")
         self._check_hooks()
         hook = self.manager.hook
         hook.regap_register_benchmarks(register=self.benchmarks.register)
         hook.regap_register_judges(register=self.judges.register)
         hook.regap_register_runners(register=self.runners.register)
+        hook.regap_register_defences(register=self.defences.register)
 
     def _check_hooks(self) -> None:
         # pluggy accepts a misspelt hook in silence; only this call reports it.
@@ -220,6 +223,15 @@ class BuiltIn:
         register(minigpt4.MINIGPT4)
         register(openai.OPENAI)
         register(sharegpt4v.SHAREGPT4V)
+
+    @hookimpl
+    def regap_register_defences(self, register: Callable[[DefenceKind], None]) -> None:
+        """AdaShield-S, ECSO, and ETA for whoever brings its scorers."""
+        from regap_benchmarks.defences import adashield_s, ecso, eta
+
+        register(adashield_s.ADASHIELD_S)
+        register(ecso.ECSO)
+        register(eta.ETA)
 
 
 def new_manager() -> pluggy.PluginManager:

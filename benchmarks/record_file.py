@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Dict, Generic, List, Mapping, Optional, Sequence, Tuple, Type, TypeVar
 
 from regap_benchmarks.records import (
+    AttackedPicture,
     Json,
     Judgement,
     LayerGap,
@@ -21,7 +22,7 @@ from regap_benchmarks.records import (
     to_line,
 )
 
-R = TypeVar("R", Response, Judgement, LayerGap)
+R = TypeVar("R", Response, Judgement, LayerGap, AttackedPicture)
 
 
 class RecordFileError(RuntimeError):
@@ -38,7 +39,7 @@ class RecordFile(Generic[R]):
 
     Args:
         path: made with its folder if it is missing.
-        kind: `Response`, `Judgement` or `LayerGap`.
+        kind: `Response`, `Judgement`, `LayerGap` or `AttackedPicture`.
         header: of this run. A file that is there must have been begun with equal settings,
             samples, shard and judge.
 

@@ -14,6 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Tuple, Type, TypeVar, Union
 
+from regap_benchmarks.answer_cost import Cost, DefenceStep
+from regap_benchmarks.conversation import Turn
+
 Json = Union[None, bool, int, float, str, List[Any], Dict[str, Any]]
 
 SCHEMA_VERSION = 1
@@ -21,6 +24,9 @@ NO_PICTURE = "none"
 # What became of one answer. Only "scored" counts in a rate; the others are counted beside it.
 SCORED, UNPARSED, EMPTY, FAILED = "scored", "unparsed", "empty", "failed"
 STATUSES = (SCORED, UNPARSED, EMPTY, FAILED)
+# Of a field that came later: left out of a line where it says nothing, so that older lines, and the
+# digests over them, stay what they are.
+_LATER: Mapping[str, Any] = {"left_out_by_default": True}
 # Why a generation ended: end token or stop string, `max_new_tokens`, or an error.
 STOPPED, CUT, ERROR = "stop", "length", "error"
 FINISHES = (STOPPED, CUT, ERROR)
@@ -60,6 +66,7 @@ class Sample:
         judged_prompt: what a judge is shown in place of `prompt`, where a benchmark says so.
         system: text of a system turn; None for the model's own default.
         metadata: more columns of the official file.
+        earlier_turns: what the user says before `prompt`, each answered by the model in its turn.
     """
 
     task: str
@@ -74,6 +81,7 @@ class Sample:
     judged_prompt: Optional[str] = None
     system: Optional[str] = None
     metadata: Mapping[str, Json] = field(default_factory=dict)
+    earlier_turns: Tuple[str, ...] = field(default=(), metadata=_LATER)
 
     @property
     def key(self) -> Tuple[str, str]:
@@ -96,6 +104,9 @@ class Response:
         error: what went wrong, when `finish` is "error".
         served_by: the model and its fingerprint, as the server says that answered; empty without
             a server.
+        conversation: the earlier turns with the model's answers; `text` answers the last one.
+        cost: of all calls, where a defence stood before the model.
+        steps: what was said on the way there.
     """
 
     sample: Sample
@@ -107,6 +118,9 @@ class Response:
     batch_size: int = 1
     error: str = ""
     served_by: str = ""
+    conversation: Tuple[Turn, ...] = field(default=(), metadata=_LATER)
+    cost: Optional[Cost] = field(default=None, metadata=_LATER)
+    steps: Tuple[DefenceStep, ...] = field(default=(), metadata=_LATER)
 
 
 @dataclass(frozen=True)
@@ -262,7 +276,43 @@ class LayerGap:
         return "layer", str(self.layer)
 
 
-Record = Union[Sample, Response, Judgement, Estimate, LayerGap, RunHeader]
+@dataclass(frozen=True)
+class AttackedPicture:
+    """A picture that was made against a model's refusal.
+
+    Attributes:
+        task, id: of the sample.
+        picture: file, relative to the folder of the attack.
+        picture_sha256: of its bytes.
+        target_tokens: tokens of the beginning that was aimed at.
+        loss_before, loss_found, loss_saved: mean negative log likelihood of those tokens in nats,
+            with the sample's own picture, with the best one found, and with the file's, whose
+            levels are rounded.
+        restart, step: where it was found.
+        largest_change: of any value, in levels of 255.
+        seconds: that it took.
+    """
+
+    task: str
+    id: str
+    picture: str
+    picture_sha256: str
+    target_tokens: int
+    loss_before: float
+    loss_found: float
+    loss_saved: float
+    restart: int
+    step: int
+    largest_change: int
+    seconds: float
+
+    @property
+    def key(self) -> Tuple[str, str]:
+        """What identifies it within an attack: (task, id) of the sample."""
+        return self.task, self.id
+
+
+Record = Union[Sample, Response, Judgement, Estimate, LayerGap, AttackedPicture, RunHeader]
 R = TypeVar("R", bound=Record)
 _NAMES: Dict[type, str] = {
     Sample: "sample",
@@ -270,6 +320,7 @@ _NAMES: Dict[type, str] = {
     Judgement: "judgement",
     Estimate: "estimate",
     LayerGap: "layer-gap",
+    AttackedPicture: "attacked-picture",
     RunHeader: "run",
 }
 
@@ -367,14 +418,18 @@ def record_key(record: Record) -> Tuple[str, str]:
     """(task, id) of the sample, or the layer, that a record speaks of."""
     if isinstance(record, Response):
         return record.sample.key
-    if isinstance(record, (Sample, Judgement, LayerGap)):
+    if isinstance(record, (Sample, Judgement, LayerGap, AttackedPicture)):
         return record.key
     raise TypeError(f"{type(record).__name__}: expected a record of one sample or layer.")
 
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return {item.name: _plain(getattr(value, item.name)) for item in dataclasses.fields(value)}
+        return {
+            item.name: _plain(getattr(value, item.name))
+            for item in dataclasses.fields(value)
+            if not (item.metadata == _LATER and getattr(value, item.name) == item.default)
+        }
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -6,17 +6,23 @@ Everything that can be refused without a model is refused here.
 import hashlib
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
+from typing import TYPE_CHECKING, Dict, Iterable, List, Mapping, Optional, Sequence, Set, Tuple
 
 from regap_benchmarks.benchmark import Benchmark
 from regap_benchmarks.pictures import as_given, file_of, with_condition
 from regap_benchmarks.records import Cell, Json, RunHeader, Sample, to_line
+from regap_benchmarks.turn_forms import SINGLE, SPLIT, with_form
+
+if TYPE_CHECKING:
+    from regap_benchmarks.attacks.attacked_samples import AttackedPictures
 
 
 def plan_samples(
     benchmarks: Sequence[Benchmark],
     *,
     conditions: Sequence[str] = (),
+    turns: Sequence[str] = (),
+    attacked: "Optional[AttackedPictures]" = None,
     limit: Optional[int] = None,
     data: Optional[Path] = None,
 ) -> List[Sample]:
@@ -25,28 +31,38 @@ def plan_samples(
     Args:
         benchmarks: in the order of the run.
         conditions: each request is asked under each of them; none: as its set gives it.
+        turns: and in each of these forms of conversation; none: as its set gives it.
+        attacked: each is also asked with its picture of an attack; None: without.
         limit: the first so many requests of each benchmark.
         data: folder of the official files.
 
     Raises:
-        ValueError: a condition that a sample cannot have, a limit below 1, a benchmark without
-            samples, an id that is there twice, a picture file that is missing.
+        ValueError: a condition or form that a sample cannot have, a limit below 1, a benchmark
+            without samples, an id that is there twice, a picture file that is missing.
         FileNotFoundError: a benchmark's file is missing.
     """
     if limit is not None and limit < 1:
         raise ValueError(f"--limit: expected 1 or more requests, found {limit}.")
     samples: List[Sample] = []
     for benchmark in benchmarks:
+        if SPLIT in turns and benchmark.scorer() is not None:
+            raise ValueError(
+                f"--turns split: expected tasks that a judge judges, found {benchmark.name!r},"
+                " whose rules read the question as it was asked. Leave out that task or that form."
+            )
         asked: Set[str] = set()
         before = len(samples)
         for sample in benchmark.samples(data):
             if limit is not None and sample.request not in asked and len(asked) == limit:
                 break
             asked.add(sample.request)
-            if conditions:
-                samples += [with_condition(sample, condition) for condition in conditions]
-            else:
-                samples.append(as_given(sample))
+            shown = [with_condition(sample, condition) for condition in conditions]
+            shown = shown or [as_given(sample)]
+            for each in shown:
+                asked_in = [with_form(each, form) for form in turns or (SINGLE,)]
+                samples += asked_in
+                if attacked is not None:
+                    samples += [attacked.attacked(turned, each) for turned in asked_in]
         if len(samples) == before:
             raise ValueError(
                 f"Task {benchmark.name!r}: expected samples, found none in {data}. It needs:"

@@ -1,4 +1,4 @@
-"""`regap-bench tasks|judges|runners [NAME]`: what is there, and what each needs."""
+"""`regap-bench tasks|judges|runners|defences [NAME]`: what is there, and what each needs."""
 
 import argparse
 from typing import Dict, List, Optional
@@ -16,6 +16,7 @@ def add(commands: Commands) -> None:
         ("tasks", "sets of questions"),
         ("judges", "judges of answers"),
         ("runners", "ways to load a model"),
+        ("defences", "defences at inference"),
     ):
         parser = commands.add_parser(name, help=f"list the {what}", description=f"The {what}.")
         parser.add_argument("name", nargs="?", metavar="NAME", help="all that is known of one")
@@ -34,7 +35,7 @@ def _list(arguments: argparse.Namespace) -> int:
         return DONE
     width = max(len(fact["name"]) for fact in facts)
     for item in facts:
-        say(f"{item['name']:<{width}}  {item['summary']}. Needs: {item['needs']}.")
+        say(f"{item['name']:<{width}}  {item['summary']}. Needs: {item['needs']}.{_more(item)}")
     return DONE
 
 
@@ -43,7 +44,13 @@ def _facts(what: str, plugins: BenchmarkPlugins, name: Optional[str]) -> List[Di
         return [_task(plugins, item) for item in _chosen(plugins.benchmarks.names, name)]
     if what == "judges":
         return [_judge(plugins, item) for item in _chosen(plugins.judges.names, name)]
+    if what == "defences":
+        return [_defence(plugins, item) for item in _chosen(plugins.defences.names, name)]
     return [_runner(plugins, item) for item in _chosen(plugins.runners.names, name)]
+
+
+def _more(item: Dict[str, str]) -> str:
+    return f" Costs: {item['costs']}. Source: {item['source']}." if "costs" in item else ""
 
 
 def _chosen(names: List[str], name: Optional[str]) -> List[str]:
@@ -93,5 +100,22 @@ def _runner(plugins: BenchmarkPlugins, name: str) -> Dict[str, str]:
         "name": runner.name,
         "summary": runner.summary,
         "needs": runner.needs,
+        "runs here": here,
+    }
+
+
+def _defence(plugins: BenchmarkPlugins, name: str) -> Dict[str, str]:
+    defence = plugins.defences.get(name)
+    try:
+        defence.check()
+        here = "yes"
+    except MissingRequirementError as error:
+        here = f"no. {error}"
+    return {
+        "name": defence.name,
+        "summary": defence.summary,
+        "needs": defence.needs,
+        "costs": defence.cost,
+        "source": defence.source,
         "runs here": here,
     }

@@ -55,6 +55,8 @@ def write_report(
         complain(f"regap-bench report: {error}")
         return FAILED
     say(report.table)
+    if report.costs:
+        say(report.costs)
     for path in report.files:
         say(f"Report: {path}")
     return GAPS if report.missing else DONE

@@ -1,4 +1,4 @@
-"""The arguments of `run` and `generate`: model, tasks, pictures, decoding."""
+"""The arguments of `run` and `generate`: model, defences, tasks, pictures, turns, decoding."""
 
 import argparse
 from pathlib import Path
@@ -14,6 +14,7 @@ from regap_benchmarks.environment import process_shard
 from regap_benchmarks.evaluation import RunSettings
 from regap_benchmarks.pictures import CONDITIONS
 from regap_benchmarks.plugins import BenchmarkPlugins
+from regap_benchmarks.turn_forms import FORMS
 
 _DECODING = Decoding()
 
@@ -24,6 +25,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output", type=Path, required=True, metavar="DIR", help="folder of the run"
     )
     add_model(parser)
+    parser.add_argument(
+        "--defence",
+        metavar="A,B",
+        help="defences before the model; the first sees the request first and the answer last; see"
+        " regap-bench defences",
+    )
     _add_questions(parser.add_argument_group("questions"))
     _add_decoding(parser.add_argument_group("answers"))
 
@@ -36,6 +43,18 @@ def _add_questions(group: "argparse._ArgumentGroup") -> None:
         "--picture",
         metavar="A,B",
         help=f"ask each request under each of {', '.join(CONDITIONS)} (default: as its set has it)",
+    )
+    group.add_argument(
+        "--turns",
+        metavar="A,B",
+        help=f"ask each request in each of these forms of conversation: {', '.join(FORMS)}"
+        " (default: in one turn)",
+    )
+    group.add_argument(
+        "--attacked",
+        type=Path,
+        metavar="DIR",
+        help="ask each request with its picture of this attack, too; see regap-bench attack",
     )
     group.add_argument("--data", type=Path, metavar="DIR", help="folder of the official files")
     group.add_argument(
@@ -126,4 +145,7 @@ def settings_of(arguments: argparse.Namespace, plugins: BenchmarkPlugins) -> Run
         batch_size=arguments.batch_size,
         shard=process_shard(),
         retry_failed=arguments.retry_failed,
+        defences=[plugins.defences.get(name) for name in names(arguments.defence)],
+        turns=names(arguments.turns),
+        attacked=arguments.attacked,
     )

@@ -69,7 +69,8 @@ def export_lmms_eval(
         the names of the tasks.
 
     Raises:
-        ValueError: the folder holds something; and what `plan_samples` refuses.
+        ValueError: the folder holds something; a sample of several turns; and what `plan_samples`
+            refuses.
         FileNotFoundError: a set's file is missing.
     """
     if output.exists() and any(output.iterdir()):
@@ -81,6 +82,12 @@ def export_lmms_eval(
         benchmark.name: plan_samples([benchmark], conditions=conditions, limit=limit, data=data)
         for benchmark in benchmarks
     }
+    for sample in (each for samples in asked.values() for each in samples):
+        if sample.earlier_turns:
+            raise ValueError(
+                f"Sample {sample.id!r} of {sample.task!r}: expected one turn, as an exported task"
+                f" asks one, found {1 + len(sample.earlier_turns)}. Leave out the task."
+            )
     tasks = output / PACKAGE / "tasks"
     for benchmark in benchmarks:
         folder = tasks / f"regap_{benchmark.name}"

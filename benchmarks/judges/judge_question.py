@@ -1,6 +1,6 @@
 """The question that a judge is shown beside an answer, from the record and nowhere else."""
 
-from typing import Sequence, Tuple
+from typing import Optional, Sequence, Tuple
 
 from regap_benchmarks.pictures import CONDITIONS, OWN
 from regap_benchmarks.records import Response, Sample
@@ -36,6 +36,16 @@ def judge_question(sample: Sample) -> Tuple[str, str]:
             f" an empty {source}. Let the task say what is judged."
         )
     return question, source
+
+
+def question_of_the_whole(sample: Sample) -> Optional[str]:
+    """The `judged_prompt` for a sample that is asked in another way: what judges are shown of this.
+
+    None where that is in a set's own picture, and a judge of text is to be refused.
+    """
+    if sample.judged_prompt is not None or (sample.pictures and sample.condition == OWN):
+        return sample.judged_prompt
+    return sample.prompt
 
 
 def check_questions(responses: Sequence[Response]) -> None:

@@ -1,20 +1,22 @@
 """What is written beside the judgements of a run: results.json, results.md, results.tex.
 
-Made from the stored judgements alone. Where several judges judged the same tasks, there is one
-results file for each of them, `results.JUDGE.json`, as lm-eval's layout has no place for a judge.
+Made from the stored judgements; what defences have cost, from the stored answers. Where several
+judges judged the same tasks, there is one results file for each of them, `results.JUDGE.json`, as
+lm-eval's layout has no place for a judge.
 """
 
 import json
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Dict, Iterable, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.estimation import estimate
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.records import Estimate, Json, RunHeader
+from regap_benchmarks.report.cost_table import cost_table
 from regap_benchmarks.report.lm_eval import Execution, lm_eval_results
-from regap_benchmarks.report.tables import estimate_table, latex, markdown, text
+from regap_benchmarks.report.tables import Table, estimate_table, latex, markdown, text
 from regap_benchmarks.run_folder import RunFolder
 
 
@@ -25,6 +27,7 @@ class RunReport:
     Attributes:
         estimates: of every judge and scorer.
         table: for a terminal.
+        costs: of the run's defences, for a terminal; "" for a run without.
         files: that were written.
         missing: answers that were asked for and are not there, or ended in an error.
     """
@@ -33,6 +36,7 @@ class RunReport:
     table: str
     files: Tuple[Path, ...]
     missing: int
+    costs: str = ""
 
 
 def write_run_report(
@@ -64,7 +68,10 @@ def write_run_report(
     for stale in folder.path.glob("results*.json"):
         stale.unlink()
     files = [folder.path / "results.md", folder.path / "results.tex"]
-    files[0].write_text(markdown(estimate_table(everything, categories=True)) + "\n", "utf-8")
+    costs = _costs(folder, headers.values())
+    parts = [markdown(estimate_table(everything, categories=True))]
+    parts += [markdown(each) for each in costs]
+    files[0].write_text("\n".join(parts) + "\n", "utf-8")
     files[1].write_text(latex(table) + "\n", encoding="utf-8")
     versions = _versions(headers.values())
     for name, judges in _results_files(headers).items():
@@ -78,7 +85,17 @@ def write_run_report(
         path = folder.path / name
         path.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", "utf-8")
         files.append(path)
-    return RunReport(tuple(everything), text(table), tuple(files), _missing(everything))
+    shown = "\n".join(text(each) for each in costs)
+    return RunReport(tuple(everything), text(table), tuple(files), _missing(everything), shown)
+
+
+def _costs(folder: RunFolder, headers: Iterable[RunHeader]) -> List[Table]:
+    """The costs of a run with defences, from its answers where they are there."""
+    if not any(header.settings.get("defences") for header in headers):
+        return []
+    if not folder.responses.is_file():
+        return []
+    return [cost_table(folder.read_responses()[1])]
 
 
 def _results_files(headers: Mapping[str, RunHeader]) -> Dict[str, List[str]]:

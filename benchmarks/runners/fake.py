@@ -24,6 +24,9 @@ class FakeRunner(Runner):
         delay: seconds that each batch takes.
     """
 
+    takes_history = True
+    takes_answer_start = True
+
     def __init__(self, behaviour: str, delay: float = 0.0) -> None:
         self._behaviour = behaviour
         self._delay = delay
@@ -56,13 +59,17 @@ class FakeRunner(Runner):
             text = (_REFUSAL, _HELP, _WORDS[number // 3 % len(_WORDS)])[number % 3]
         else:
             text = {"refuse": _REFUSAL, "empty": ""}.get(self._behaviour, _HELP)
+        said = "\n".join(
+            [text for turn in request.history for text in (turn.prompt, turn.answer)]
+            + [request.prompt + request.answer_start]
+        )
         words = text.split()
         kept = words[: decoding.max_new_tokens]
         return Answer(
             text=" ".join(kept),
             finish=STOPPED if len(kept) == len(words) else CUT,
-            rendered_prompt="<image>" * len(request.images) + request.prompt,
-            prompt_tokens=self.length(request.prompt, len(request.images), request.system),
+            rendered_prompt="<image>" * len(request.images) + said,
+            prompt_tokens=self.length(said, len(request.images), request.system),
             token_ids=tuple(range(len(kept))),
         )
 

@@ -24,6 +24,7 @@ from regap_benchmarks.runners.runner import (
     RunnerKind,
 )
 from regap_benchmarks.runners.transformers_generation import (
+    answer_text,
     check_batch,
     check_device,
     check_lengths,
@@ -36,6 +37,8 @@ from regap_benchmarks.runners.transformers_generation import (
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+
+    from regap_benchmarks.attacks.target_loss import TargetLoss
 
 FIRST_TRANSFORMERS = 5
 _NEEDS = f"transformers {FIRST_TRANSFORMERS} or later, torch, pillow; accelerate for a GPU"
@@ -53,6 +56,9 @@ class HuggingFaceRunner(Runner):
     Raises:
         ValueError: a checkpoint without a chat template, or options that it does not have.
     """
+
+    takes_history = True
+    takes_answer_start = True
 
     def __init__(self, options: ModelOptions) -> None:
         _check_options(options)
@@ -105,53 +111,68 @@ class HuggingFaceRunner(Runner):
 
     def length(self, prompt: str, images: int, system: Optional[str]) -> int:
         """See `Runner`."""
-        return self._count_tokens(self._render(prompt, images, system))
+        return self._count_tokens(self.render(Request("", prompt, system=system), images))
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> List[Answer]:
         """See `Runner`."""
         images = check_batch(requests)
         if not requests:
             return []
-        texts = [self._render(each.prompt, images, each.system) for each in requests]
+        texts = [self.render(each, images) for each in requests]
         inputs = self.prepare(texts, [each.images for each in requests])
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         check_lengths(requests, lengths, decoding, prompt_limit=None, context=self._context)
         rows = generate_tokens(self.model.generate, inputs, requests, decoding, self._special)
         return [
             Answer(
-                text=self._tokenizer.decode(list(tokens), skip_special_tokens=True).strip(),
+                text=answer_text(self._tokenizer, tokens, request),
                 finish=finish,
                 rendered_prompt=text,
                 prompt_tokens=self._count_tokens(text),
                 token_ids=tokens,
             )
-            for text, (tokens, finish) in zip(texts, rows)
+            for request, text, (tokens, finish) in zip(requests, texts, rows)
         ]
 
-    def _render(self, prompt: str, images: int, system: Optional[str]) -> str:
+    def render(self, request: Request, images: int) -> str:
+        """What goes into the tokenizer: the conversation in the template, and the answer's start.
+
+        Args:
+            request: its pictures are not looked at.
+            images: how many stand in the first turn.
+
+        Raises:
+            ValueError: a text with a placeholder, or one that the template leaves out.
+        """
+        said = [text for turn in request.history for text in (turn.prompt, turn.answer)]
         placeholder = getattr(self._processor, "image_token", None)
-        if placeholder and placeholder in prompt:
-            raise ValueError(
-                f"Prompt {prompt[:60]!r}: expected text, found the placeholder {placeholder!r},"
-                " which the processor would take for a picture. Reword it."
-            )
-        content: List[Dict[str, str]] = [{"type": "image"}] * images
-        messages: List[Dict[str, Any]] = [
-            {"role": "user", "content": [*content, {"type": "text", "text": prompt}]}
-        ]
-        if system is not None:
-            first = {"role": "system", "content": [{"type": "text", "text": system}]}
-            messages.insert(0, first)
-        text: str = self._processor.apply_chat_template(
+        for text in (*said, request.prompt, request.answer_start):
+            if placeholder and placeholder in text:
+                raise ValueError(
+                    f"Prompt {text[:60]!r}: expected text, found the placeholder {placeholder!r},"
+                    " which the processor would take for a picture. Reword it."
+                )
+        messages: List[Dict[str, Any]] = []
+        if request.system is not None:
+            messages.append(_message("system", request.system))
+        for turn in request.history:
+            messages += [_message("user", turn.prompt), _message("assistant", turn.answer)]
+        messages.append(_message("user", request.prompt))
+        first = next(each for each in messages if each["role"] == "user")
+        pictures: List[Dict[str, str]] = [{"type": "image"}] * images
+        first["content"] = [*pictures, *first["content"]]
+        text = self._processor.apply_chat_template(
             messages, chat_template=self._template, add_generation_prompt=True, tokenize=False
         )
-        for name, said in (("prompt", prompt), ("system text", system or "")):
-            if said.strip() not in text:
+        names = (("prompt", request.prompt), ("system text", request.system or ""))
+        for name, each in (*names, *(("earlier turn", text) for text in said)):
+            if each.strip() not in text:
                 raise ValueError(
                     f"Chat template of {self._options.path}: expected the {name} in what it"
                     f" renders, found {text[:80]!r}. Give the checkpoint a template that takes it."
                 )
-        return text
+        between = " " if request.answer_start and text.endswith(":") else ""
+        return f"{text}{between}{request.answer_start}"
 
     def prepare(self, texts: Sequence[str], images: "Sequence[Sequence[Image]]") -> Any:
         """A batch as the model takes it, on its device: one list of pictures for each text."""
@@ -197,6 +218,12 @@ class HuggingFaceRunner(Runner):
             )
         return placeholder
 
+    def target_loss(self, request: Request, target: str) -> "TargetLoss":
+        """See `Runner`."""
+        from regap_benchmarks.attacks.huggingface_pixels import target_loss
+
+        return target_loss(self, self._processor.image_processor, request, target)
+
     def _count_tokens(self, text: str) -> int:
         special = self._adds_special_tokens(text)
         return len(self._tokenizer(text, add_special_tokens=special)["input_ids"])
@@ -205,6 +232,10 @@ class HuggingFaceRunner(Runner):
         # As transformers itself decides, so that a template with a begin token gives one only.
         begin = self._tokenizer.bos_token
         return begin is None or not text.startswith(begin)
+
+
+def _message(role: str, text: str) -> Dict[str, Any]:
+    return {"role": role, "content": [{"type": "text", "text": text}]}
 
 
 def _check_options(options: ModelOptions) -> None:

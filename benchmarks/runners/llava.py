@@ -29,6 +29,7 @@ from regap_benchmarks.runners.runner import (
     RunnerKind,
 )
 from regap_benchmarks.runners.transformers_generation import (
+    answer_text,
     check_batch,
     check_device,
     check_lengths,
@@ -41,6 +42,8 @@ from regap_benchmarks.runners.transformers_generation import (
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
+
+    from regap_benchmarks.attacks.target_loss import TargetLoss
 
 TRANSFORMERS = "4.37"
 _NEEDS = "the package llava (llava-torch 1.2.2.post1 with transformers 4.37.2)"
@@ -78,6 +81,9 @@ class LlavaRunner(Runner):
         ValueError: a checkpoint that upstream cannot load, or an unknown conversation or aspect.
         MissingRequirementError: upstream's modules do not import here.
     """
+
+    takes_history = True
+    takes_answer_start = True
 
     def __init__(self, options: ModelOptions, loaded: Optional[LoadedLlava] = None) -> None:
         check_device(options.device)
@@ -131,7 +137,7 @@ class LlavaRunner(Runner):
 
     def length(self, prompt: str, images: int, system: Optional[str]) -> int:
         """See `Runner`."""
-        return len(self.tokenize(self._render(prompt, images, system)))
+        return len(self.tokenize(self.render(Request("", prompt, system=system), images)))
 
     def generate(self, requests: Sequence[Request], decoding: Decoding) -> List[Answer]:
         """See `Runner`."""
@@ -142,7 +148,7 @@ class LlavaRunner(Runner):
             return []
         from transformers import GenerationMixin
 
-        texts = [self._render(each.prompt, images, each.system) for each in requests]
+        texts = [self.render(each, images) for each in requests]
         prompts = [self.tokenize(text) for text in texts]
         with torch.inference_mode():
             embeddings, mask = self._embed(prompts, requests)
@@ -165,24 +171,37 @@ class LlavaRunner(Runner):
         )
         return [
             Answer(
-                text=self.tokenizer.decode(list(tokens), skip_special_tokens=True).strip(),
+                text=answer_text(self.tokenizer, tokens, request),
                 finish=finish,
                 rendered_prompt=text,
                 prompt_tokens=len(prompt),
                 token_ids=tokens,
             )
-            for text, prompt, (tokens, finish) in zip(texts, prompts, rows)
+            for request, text, prompt, (tokens, finish) in zip(requests, texts, prompts, rows)
         ]
 
-    def _render(self, prompt: str, images: int, system: Optional[str]) -> str:
+    def render(self, request: Request, images: int) -> str:
+        """What goes into the tokenizer: the conversation in the template, and the answer's start.
+
+        Args:
+            request: its pictures are not looked at.
+            images: how many stand in the first turn.
+
+        Raises:
+            ValueError: a text with a placeholder, or a system text that the template has no place
+                for.
+        """
         from llava.constants import DEFAULT_IM_END_TOKEN, DEFAULT_IM_START_TOKEN
         from llava.conversation import SeparatorStyle, conv_templates
 
-        if _PLACEHOLDER in prompt or _PLACEHOLDER in (system or ""):
-            raise ValueError(
-                f"Prompt {prompt[:60]!r}: expected text, found the placeholder {_PLACEHOLDER!r},"
-                " which upstream would take for a picture. Reword it."
-            )
+        system = request.system
+        said = [text for turn in request.history for text in (turn.prompt, turn.answer)]
+        for text in (*said, request.prompt, request.answer_start, system or ""):
+            if _PLACEHOLDER in text:
+                raise ValueError(
+                    f"Prompt {text[:60]!r}: expected text, found the placeholder {_PLACEHOLDER!r},"
+                    " which upstream would take for a picture. Reword it."
+                )
         placeholder = _PLACEHOLDER
         if getattr(self.model.config, "mm_use_im_start_end", False):
             placeholder = f"{DEFAULT_IM_START_TOKEN}{_PLACEHOLDER}{DEFAULT_IM_END_TOKEN}"
@@ -195,11 +214,16 @@ class LlavaRunner(Runner):
                 )
             is_chatml = conversation.system.startswith("<|im_start|>system\n")
             conversation.system = f"<|im_start|>system\n{system}" if is_chatml else system
-        message = f"{placeholder}\n" * images + prompt
-        conversation.append_message(conversation.roles[0], message)
+        pictures = f"{placeholder}\n" * images
+        for turn in request.history:
+            conversation.append_message(conversation.roles[0], pictures + turn.prompt)
+            # Upstream leaves the separator out after an empty answer.
+            conversation.append_message(conversation.roles[1], turn.answer or " ")
+            pictures = ""
+        conversation.append_message(conversation.roles[0], pictures + request.prompt)
         conversation.append_message(conversation.roles[1], None)
         rendered: str = conversation.get_prompt()
-        return rendered
+        return f"{rendered} {request.answer_start}" if request.answer_start else rendered
 
     def tokenize(self, text: str) -> List[int]:
         """Token ids of a text with `<image>` placeholders, as upstream makes them."""
@@ -244,6 +268,12 @@ class LlavaRunner(Runner):
         made = process_images(list(pictures), self.image_processor, self._preprocessing)
         place = {"device": self.model.device, "dtype": resolve_dtype(self._options.dtype)}
         return [each.to(**place) for each in made] if isinstance(made, list) else made.to(**place)
+
+    def target_loss(self, request: Request, target: str) -> "TargetLoss":
+        """See `Runner`."""
+        from regap_benchmarks.attacks.llava_pixels import target_loss
+
+        return target_loss(self, self._preprocessing, request, target)
 
 
 def _choose_conversation(options: ModelOptions) -> str:

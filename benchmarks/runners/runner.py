@@ -4,12 +4,16 @@ import abc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Callable, List, Mapping, Optional, Sequence, Tuple
 
+from regap_benchmarks.answer_cost import Cost, DefenceStep
+from regap_benchmarks.conversation import Turn
 from regap_benchmarks.decoding import Decoding
 from regap_benchmarks.quantization import Quantization
 from regap_benchmarks.records import Json
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from regap_benchmarks.attacks.target_loss import TargetLoss
 
 
 class MissingRequirementError(RuntimeError):
@@ -25,12 +29,16 @@ class Request:
         prompt: the user's turn, without image placeholders.
         images: RGB pictures, in order; none for text alone.
         system: text of a system turn; None for the model's own default.
+        history: turns before `prompt`. The pictures stand in the first turn of all.
+        answer_start: how the answer begins; the model goes on from there.
     """
 
     id: str
     prompt: str
     images: Tuple["Image", ...] = ()
     system: Optional[str] = None
+    history: Tuple[Turn, ...] = ()
+    answer_start: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,13 +46,16 @@ class Answer:
     """What it answered.
 
     Attributes:
-        text: without special tokens, without surrounding white space.
+        text: without special tokens, without surrounding white space. After an
+            `answer_start` it is what follows, with the white space in between.
         finish: "stop" or "length"; see `records`.
         rendered_prompt: the text that went into the tokenizer, template included.
         prompt_tokens: its length in tokens, an image placeholder counted as one.
         token_ids: the generated tokens, without the end token; empty where a server does not say.
         new_tokens: how many, where `token_ids` does not say.
         served_by: see `Response`.
+        cost: of all calls; None where no defence counts them.
+        steps: what a defence heard on the way.
     """
 
     text: str
@@ -54,6 +65,8 @@ class Answer:
     token_ids: Tuple[int, ...]
     new_tokens: Optional[int] = None
     served_by: str = ""
+    cost: Optional[Cost] = None
+    steps: Tuple[DefenceStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -84,7 +97,15 @@ class ModelOptions:
 
 
 class Runner(abc.ABC):
-    """A loaded model. Made by a `RunnerKind`."""
+    """A loaded model. Made by a `RunnerKind`.
+
+    Attributes:
+        takes_history: whether it can be asked with `Request.history`.
+        takes_answer_start: whether it can be asked with `Request.answer_start`.
+    """
+
+    takes_history: bool = False
+    takes_answer_start: bool = False
 
     @abc.abstractmethod
     def describe(self) -> Mapping[str, Json]:
@@ -115,6 +136,21 @@ class Runner(abc.ABC):
         Raises:
             ValueError: a prompt that does not fit the model's context.
         """
+
+    def target_loss(self, request: Request, target: str) -> "TargetLoss":
+        """The way from a picture's pixels to the loss of a target, for `regap-bench attack`.
+
+        Args:
+            request: with one picture.
+            target: how the answer is to begin.
+
+        Raises:
+            ValueError: the runner has no such way, or the request or target does not fit.
+        """
+        raise ValueError(
+            f"regap-bench attack: expected a runner with a way from pixels to a loss, found"
+            f" {type(self).__name__}. Use llava or huggingface."
+        )
 
     def release_memory(self) -> None:  # noqa: B027  (most runners hold nothing but the model)
         """Called after a batch that did not fit, before its halves are asked."""

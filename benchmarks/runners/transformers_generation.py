@@ -134,6 +134,19 @@ def generate_tokens(
     return [_cut(row, special.ends) for row in rows]
 
 
+def answer_text(tokenizer: Any, tokens: Sequence[int], request: Request) -> str:
+    """The text of an answer's tokens, as `Answer.text` wants it."""
+    start = request.answer_start
+    if not start:
+        said: str = tokenizer.decode(list(tokens), skip_special_tokens=True)
+        return said.strip()
+    # Alone, the tokens of a continuation would lose the white space before them.
+    before = list(tokenizer(start, add_special_tokens=False)["input_ids"])
+    head: str = tokenizer.decode(before, skip_special_tokens=True)
+    whole: str = tokenizer.decode([*before, *tokens], skip_special_tokens=True)
+    return whole[len(head) :].rstrip()
+
+
 @contextlib.contextmanager
 def without_int8_casts_logged() -> Iterator[None]:
     """Keep bitsandbytes from saying at every product of int8 that it is made in float16."""

@@ -23,6 +23,7 @@ EXAMPLES = {
     "regap_register_benchmarks": "arithmetic",
     "regap_register_judges": "length_judge",
     "regap_register_runners": "echo_runner",
+    "regap_register_defences": "asked_twice",
 }
 
 
@@ -60,7 +61,9 @@ def test_the_examples_of_the_page_run_together(tmp_path):
     found = _plugins(*(_load(name, tmp_path) for name in EXAMPLES.values()))
     folder = RunFolder(tmp_path / "run")
     tasks = [found.benchmarks.get(name) for name in ("arithmetic", "stand_in_requests")]
-    settings = RunSettings(found.runners.get("echo"), ModelOptions("any"), tasks)
+    defences = [found.defences.get("asked_twice")]
+    echo = found.runners.get("echo")
+    settings = RunSettings(echo, ModelOptions("any"), tasks, defences=defences)
     assert generate_run(folder, settings, progress=_silent).complete
     done = judge_run(folder, ["length"], found, progress=_silent)
     assert {name: item.judged for name, item in done.items()} == {"arithmetic": 100, "length": 40}
@@ -69,6 +72,10 @@ def test_the_examples_of_the_page_run_together(tmp_path):
     assert sum(item.values["correct"] for item in scores) == 10
     refused = read_run(folder.judgements("length"), Judgement)[1]
     assert all(item.values == {"refused": 1.0} for item in refused)
+    header, responses = folder.read_responses()
+    assert list(header.settings["defences"]) == ["1 asked_twice"]
+    assert {item.cost.calls for item in responses} == {2}
+    assert responses[0].text == f"Politely: {responses[0].sample.prompt}"
 
 
 def test_the_built_in_names():
@@ -76,6 +83,7 @@ def test_the_built_in_names():
     assert {"drawn_questions", "stand_in_requests"} <= set(found.benchmarks.names)
     assert {"fake", "refusal_phrases"} <= set(found.judges.names)
     assert {"fake", "huggingface", "llava"} <= set(found.runners.names)
+    assert {"adashield_s", "ecso", "eta"} <= set(found.defences.names)
 
 
 def test_a_name_that_is_taken_is_refused(tmp_path):
@@ -115,6 +123,8 @@ def test_a_plugin_that_cannot_be_imported_is_an_error(monkeypatch):
         ("tasks drawn_question", "drawn_questions"),
         ("judges refusal_phrase", "refusal_phrases"),
         ("runners hugging", "huggingface"),
+        ("defences adashield", "adashield_s"),
+        ("generate --model fake:mixed --tasks mme --defence esco --output o", "ecso"),
         ("generate --model lava:x --tasks drawn_questions --output o", "llava"),
         ("generate --model fake:mixed --tasks stand_in --output o", "stand_in_requests"),
         ("run --model fake:mixed --tasks drawn_questions --judge fakes --output o", "fake"),
@@ -128,7 +138,7 @@ def test_a_typo_is_told_the_nearest_name(capsys, tmp_path, monkeypatch, words, n
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("what", ["tasks", "judges", "runners"])
+@pytest.mark.parametrize("what", ["tasks", "judges", "runners", "defences"])
 def test_the_lists_say_what_each_needs(capsys, what):
     assert cli.main([what]) == 0
     lines = capsys.readouterr().out.splitlines()

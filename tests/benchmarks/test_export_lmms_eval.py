@@ -1,10 +1,11 @@
 """Our sets as tasks of lmms-eval: what is written, and what lmms-eval would call."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 import pytest
 
@@ -17,8 +18,10 @@ from regap_benchmarks import cli
 from regap_benchmarks.export import lmms_eval_task
 from regap_benchmarks.export.lmms_eval import PACKAGE, export_lmms_eval
 from regap_benchmarks.judges.judge import Judge
+from regap_benchmarks.judges.judge_options import JudgeOptions
 from regap_benchmarks.plugins import load_plugins
 from regap_benchmarks.records import Sample, to_line
+from regap_benchmarks.safety.stand_in_requests import StandInRequests
 
 
 def documents(output: Path, task: str) -> List[Dict[str, Any]]:
@@ -175,3 +178,15 @@ def test_a_document_of_any_sample_is_read_back() -> None:
     assert min(size) >= 64
     found = lmms_eval_task.process_results(doc, [sample.references[0]])
     assert found["caption_f1"] == 1.0
+
+
+def test_a_task_of_conversations_is_not_exported_as_single_questions(tmp_path: Path) -> None:
+    class Turned(StandInRequests):
+        def samples(self, data: Optional[Path]) -> Iterator[Sample]:
+            for each in super().samples(data):
+                yield dataclasses.replace(each, earlier_turns=("Hello.",))
+
+    judge = load_plugins().judges.get("refusal_phrases").make(JudgeOptions())
+    with pytest.raises(ValueError, match="expected one turn, as an exported task asks one"):
+        export_lmms_eval([Turned()], tmp_path / "out", judge=judge)
+    assert not (tmp_path / "out").exists()

@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from regap_benchmarks.conversation import Turn
 from regap_benchmarks.decoding import Decoding
 from regap_benchmarks.runners import huggingface
 from regap_benchmarks.runners.huggingface import HUGGINGFACE, HuggingFaceRunner
@@ -315,3 +316,57 @@ def test_importing_it_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_earlier_turns_stand_before_the_question_and_pictures_in_the_first(runners):
+    runner = runners["llava"]
+    history = (Turn("Hi", "Hello."), Turn("How?", ""))
+    (plain,) = _requests(1)[:1]
+    request = dataclasses.replace(plain, history=history, answer_start="Well,")
+    (answer,) = runner.generate([request], DECODING)
+    assert answer.rendered_prompt == (
+        "<|user|><image>Hi<|assistant|>Hello.<|user|>How?<|assistant|>"
+        f"<|user|>{plain.prompt}<|assistant|>Well,"
+    )
+    named = dataclasses.replace(plain, history=(Turn("Hi", "An <image>"),))
+    with pytest.raises(ValueError, match="found the placeholder '<image>'"):
+        runner.generate([named], DECODING)
+
+
+def test_going_on_from_an_answers_start_says_what_would_have_followed(runners):
+    """The first tokens of an answer, given as its start, are followed by the others."""
+    runner = runners["llava"]
+    for request in _requests(1):
+        (whole,) = runner.generate([request], DECODING)
+        said = runner._tokenizer.decode(list(whole.token_ids[:4]))
+        if runner._tokenizer(said)["input_ids"] != list(whole.token_ids[:4]):
+            continue  # bytes that are no text
+        start = dataclasses.replace(request, answer_start=said)
+        (rest,) = runner.generate([start], dataclasses.replace(DECODING, max_new_tokens=6))
+        assert rest.token_ids == whole.token_ids[4:]
+        assert f"{said}{rest.text}".strip() == whole.text
+        return
+    raise AssertionError("no answer begins with whole letters: choose other prompts")
+
+
+def test_eta_goes_on_from_its_own_sentences_on_a_real_runner(runners):
+    from regap_benchmarks.defences.defence import Defended
+    from regap_benchmarks.defences.eta import EtaSettings, eta_kind
+
+    class Rule:
+        def describe(self):
+            return {"name": "rule"}
+
+        def score(self, first, second):
+            return -1.0 if isinstance(second, str) else [1.0] * len(second)
+
+    few = EtaSettings(candidates=2, sentence_tokens=5)
+    kind = eta_kind(Rule, Rule, settings=few)
+    defended = Defended(runners["llava"], [kind])
+    requests = _requests(1)[:2]
+    answers = defended.generate(requests, DECODING)
+    assert [each.text[:15] for each in answers] == ["As an AI assist"] * 2
+    assert all(len(each.token_ids) <= DECODING.max_new_tokens for each in answers)
+    assert all(each.cost.calls % 2 == 1 for each in answers)
+    backwards = defended.generate(requests[::-1], DECODING)[::-1]
+    assert [each.text for each in backwards] == [each.text for each in answers]

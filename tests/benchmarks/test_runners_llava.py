@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+from regap_benchmarks.conversation import Turn
 from regap_benchmarks.decoding import Decoding
 from regap_benchmarks.runners import llava
 from regap_benchmarks.runners.llava import LLAVA
@@ -222,7 +223,7 @@ def test_a_system_text_takes_the_place_of_the_templates(
     runner, monkeypatch, conversation, expected
 ):
     monkeypatch.setattr(runner, "_conversation", conversation)
-    assert runner._render("Hi", 0, "Be kind.") == expected
+    assert runner.render(Request("", "Hi", system="Be kind."), 0) == expected
 
 
 @needs_llava
@@ -312,3 +313,59 @@ def test_importing_it_imports_nothing_heavy():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@needs_llava
+def test_earlier_turns_are_rendered_as_upstreams_own_conversation_does(runner):
+    (plain,) = _requests(1)[:1]
+    history = (Turn("Hi", "Hello."), Turn("How?", ""))
+    request = dataclasses.replace(plain, history=history, answer_start="Well,")
+    (answer,) = runner.generate([request], DECODING)
+    assert answer.rendered_prompt.endswith(
+        "USER: <image>\nHi ASSISTANT: Hello.</s>USER: How? ASSISTANT:  </s>"
+        f"USER: {plain.prompt} ASSISTANT: Well,"
+    )
+    named = dataclasses.replace(plain, history=(Turn("Hi", "An <image>"),))
+    with pytest.raises(ValueError, match="found the placeholder '<image>'"):
+        runner.generate([named], DECODING)
+
+
+@needs_llava
+def test_a_conversation_is_the_same_prompt_in_one_piece(runner):
+    """Upstream's own template, filled by hand and asked by its own generate."""
+    from llava.conversation import conv_templates
+
+    (plain,) = _requests(1)[:1]
+    request = dataclasses.replace(plain, history=(Turn("Hi", "Hello."),))
+    (answer,) = runner.generate([request], DECODING)
+    conversation = conv_templates["llava_v1"].copy()
+    for role, text in ((0, "<image>\nHi"), (1, "Hello."), (0, plain.prompt), (1, None)):
+        conversation.append_message(conversation.roles[role], text)
+    assert answer.rendered_prompt == conversation.get_prompt()
+
+
+@needs_llava
+def test_a_defended_model_says_what_it_says_when_asked_step_by_step(runner, monkeypatch):
+    """ECSO's steps by hand; the tiny model never says yes, so what it says is taken for one."""
+    from regap_benchmarks.defences import ecso
+    from regap_benchmarks.defences.defence import Defended
+
+    monkeypatch.setattr(runner, "prompt_limit", None)
+    brief = Decoding(max_new_tokens=6)
+    requests = _requests(1)[:2]
+    plain = runner.generate(requests, brief)
+    defended = Defended(runner, [ecso.ECSO])
+    kept = defended.generate(requests, brief)
+    assert [each.text for each in kept] == [each.text for each in plain]
+    assert {each.cost.calls for each in kept} == {2}
+    verdicts = [each.steps[-1].text.lower() for each in kept]
+    monkeypatch.setattr(ecso, "UNSAFE", verdicts[:1])
+    (again,) = defended.generate(requests[:1], brief)
+    asked = requests[0]
+    caption_prompt = ecso.CAPTION.format(query=asked.prompt)
+    (caption,) = runner.generate([dataclasses.replace(asked, prompt=caption_prompt)], brief)
+    prompt = ecso.ANSWER.format(query=asked.prompt, caption=caption.text)
+    (expected,) = runner.generate([dataclasses.replace(asked, prompt=prompt, images=())], brief)
+    assert (again.text, again.rendered_prompt) == (expected.text, expected.rendered_prompt)
+    assert again.cost.calls == 4
+    assert "<image>" not in again.rendered_prompt

@@ -1,0 +1,1 @@
+"""Attacks on a model whose weights are there: pictures made against its refusal."""

@@ -1,0 +1,1 @@
+"""Defences at inference: what stands between a request and the model."""
