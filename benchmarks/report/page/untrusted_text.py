@@ -1,0 +1,45 @@
+"""Text of models, sets and folders on a page: nothing in it runs, hides or turns the line around.
+
+Jinja escapes what HTML reads as markup. Here is what it leaves: characters that change how the text
+around them is shown, and text within a script element.
+"""
+
+import json
+import re
+
+from regap_benchmarks.records import Json
+
+# Controls but tab and newline; directional marks, embeddings, overrides and isolates (UAX #9); line
+# and paragraph separators; invisible ones but the joiners, which scripts need; tags; lone surrogates.
+HIDDEN = (
+    "\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
+)
+_HIDDEN = re.compile(f"[{HIDDEN}]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+# What could end a script element, open a comment in it, or end a line of JavaScript.
+_IN_SCRIPT = {letter: f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
+
+
+def visible(text: str) -> str:
+    """The text with each hidden character as its code point, such as [U+202E]."""
+    return _HIDDEN.sub(lambda found: f"[U+{ord(found.group()):04X}]", text)
+
+
+def cut(text: str, length: int) -> str:
+    """`visible` text on one line, of at most so many characters; the cut is marked."""
+    line = " ".join(visible(text).split())
+    return line if len(line) <= length else line[: length - 1].rstrip() + "\u2026"
+
+
+def script_json(value: Json) -> str:
+    """JSON for an element `<script type="application/json">`: no character in it is markup.
+
+    Raises:
+        ValueError: a number that JSON does not have.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for letter, escaped in _IN_SCRIPT.items():
+        text = text.replace(letter, escaped)
+    # A lone surrogate is legal in JSON as an escape only, and cannot be written as UTF-8.
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
