@@ -9,10 +9,11 @@ import re
 
 from regap_benchmarks.records import Json
 
-# Controls but tab and newline; directional marks, embeddings, overrides and isolates (UAX #9); line
-# and paragraph separators; invisible ones but the joiners, which scripts need; tags; lone surrogates.
+# Controls but tab and ends of lines; directional marks, embeddings, overrides and isolates (UAX 9);
+# line and paragraph separators; what is invisible, but for the joiners, which scripts need; tags;
+# lone surrogates.
 HIDDEN = (
-    "\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
+    "\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f-\u009f\u00ad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e"
     "\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
 )
 _HIDDEN = re.compile(f"[{HIDDEN}]")
