@@ -9,7 +9,7 @@ from regap_benchmarks.records import Json, Judgement, Response, Sample
 from regap_benchmarks.report.page.compared_runs import PageRun
 
 OWN_SCORER = "set's own rule"
-_HIDDEN_VALUES = ("unsafe", "refused")
+_SAFETY_VALUES = ("unsafe", "refused")
 _Key = Tuple[str, str]
 
 
@@ -41,6 +41,7 @@ def answer_document(runs: Sequence[PageRun]) -> Dict[str, Json]:
     tasks, conditions, categories, texts = _Names(), _Names(), _Names(), _Names()
     scorers = {cell.task for run in runs for cell in run.header.cells}
     judges = _judges(runs, scorers)
+    guarded = _guarded(runs)
     questions: Dict[_Key, int] = {}
     rows: List[Json] = []
     answers: List[Json] = []
@@ -62,7 +63,8 @@ def answer_document(runs: Sequence[PageRun]) -> Dict[str, Json]:
                         [picture.kind for picture in sample.pictures],
                         list(sample.references),
                         sample.harmful,
-                        _is_closed(sample, found),
+                        sample.harmful is True
+                        or (sample.task in guarded and sample.harmful is None),
                     ]
                 )
             answers.append(
@@ -128,13 +130,15 @@ def _samples(run: PageRun) -> "List[Tuple[_Key, Sample, Optional[Response]]]":
     return [(key, sample, None) for key, sample in known.items()]
 
 
-def _is_closed(sample: Sample, verdicts: Sequence[Optional[Judgement]]) -> bool:
-    """Whether an answer may be harmful, so that one has to ask to see it."""
-    if sample.harmful is not None:
-        return sample.harmful
-    return any(
-        name in item.values for item in verdicts if item is not None for name in _HIDDEN_VALUES
-    )
+def _guarded(runs: Sequence[PageRun]) -> "set[str]":
+    """Sets that a judge of safety has judged: where they do not say what is harmful, all may be."""
+    return {
+        cell.task
+        for run in runs
+        for header, _, metrics in run.judgements.values()
+        if any(metric.value in _SAFETY_VALUES for metric in metrics)
+        for cell in header.cells
+    }
 
 
 def _verdict(item: Optional[Judgement]) -> Json:

@@ -1,7 +1,7 @@
 """Figures over a number: safety against utility, the gap by layer and pairs, values of training."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Dict, List, Optional, Sequence, Tuple
+from typing import TYPE_CHECKING, Dict, List, Mapping, Optional, Sequence, Tuple
 
 from regap_benchmarks.report.page.figure_style import (
     COLOURS,
@@ -14,6 +14,7 @@ from regap_benchmarks.report.page.figure_style import (
 )
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
@@ -70,7 +71,9 @@ def curve_figure(panels: Sequence[Panel]) -> "Figure":
     return figure
 
 
-def trade_off_figure(groups: Dict[str, Sequence[Tuple[float, float]]], x: str, y: str) -> "Figure":
+def trade_off_figure(
+    groups: Mapping[str, Sequence[Tuple[float, float]]], x: str, y: str
+) -> "Figure":
     """Draw a point for each run, utility to the right and unsafe answers upwards.
 
     Args:
@@ -117,7 +120,7 @@ def _curve(axes: "Axes", curve: Curve, marked: bool) -> None:
 
 
 def _legend(figure: "Figure", axes: Sequence["Axes"]) -> None:
-    handles: Dict[str, object] = {}
+    handles: Dict[str, Artist] = {}
     for part in axes:
         for handle, name in zip(*part.get_legend_handles_labels()):
             handles.setdefault(name, handle)

@@ -6,7 +6,7 @@ The same figure stands on the page, where its ink takes the page's colour, and i
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Literal, Sequence
 
 from regap_benchmarks.report.page.untrusted_text import cut
 
@@ -115,7 +115,7 @@ def _letters() -> "frozenset[int]":
     return frozenset(font.get_charmap())
 
 
-def grid(axes: "Axes", axis: str) -> None:
+def grid(axes: "Axes", axis: Literal["both", "x", "y"]) -> None:
     """Fine lines behind the marks."""
     axes.grid(axis=axis, color=INK, alpha=0.14, linewidth=0.5)
     axes.set_axisbelow(True)

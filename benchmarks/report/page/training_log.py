@@ -1,6 +1,6 @@
 """What a training logged of the gap: `regap/...` and the loss in its trainer_state.json.
 
-The file lies in the output folder of LLaVA's and ShareGPT4V's trainer, and in each of its checkpoints.
+The file lies in the output folder of LLaVA's and ShareGPT4V's trainer, and in each checkpoint.
 """
 
 import json
