@@ -6,7 +6,7 @@ The same figure stands on the page, where its ink takes the page's colour, and i
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Dict, List, Literal, Sequence
+from typing import TYPE_CHECKING, Any, Dict, List, Literal, Mapping, Sequence
 
 from regap_benchmarks.report.page.untrusted_text import cut
 
@@ -31,7 +31,7 @@ class Chart:
     """A figure with what stands around it.
 
     Attributes:
-        name: of its files, without suffix.
+        name: its own on the page; names its files.
         title: on the page.
         caption: how to read it.
         figure: one column wide.
@@ -121,8 +121,12 @@ def grid(axes: "Axes", axis: Literal["both", "x", "y"]) -> None:
     axes.set_axisbelow(True)
 
 
-def save(charts: Sequence[Chart], folder: Path) -> List[Path]:
+def save(charts: Mapping[str, Chart], folder: Path) -> List[Path]:
     """Write each as SVG and PDF.
+
+    Args:
+        charts: by the name of their files.
+        folder: is made.
 
     Raises:
         OSError: the folder cannot be written.
@@ -132,9 +136,9 @@ def save(charts: Sequence[Chart], folder: Path) -> List[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     files: List[Path] = []
     with matplotlib.rc_context(rc()):
-        for chart in charts:
+        for name, chart in charts.items():
             for suffix in ("svg", "pdf"):
-                path = folder / f"{chart.name}.{suffix}"
+                path = folder / f"{name}.{suffix}"
                 when = {"Date": None} if suffix == "svg" else {"CreationDate": None}
                 chart.figure.savefig(path, metadata=when)
                 files.append(path)

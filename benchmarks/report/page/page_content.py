@@ -146,7 +146,9 @@ def run_content(
     Args:
         run: its group is "".
         extras: gaps and trainings.
-        level, resamples, seed: of the intervals.
+        level: of the intervals.
+        resamples: draws of each bootstrap.
+        seed: of the draws.
 
     Raises:
         ValueError: see `estimation.estimate`.

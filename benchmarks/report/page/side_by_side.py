@@ -43,7 +43,9 @@ def agreement_of_runs(
     Args:
         runs: of the page.
         main: the metrics of each set and judge.
-        level, resamples, seed: of the intervals.
+        level: of the intervals.
+        resamples: draws of requests.
+        seed: of the draws.
     """
     tables: List[Tuple[str, Table]] = []
     for run in runs:
