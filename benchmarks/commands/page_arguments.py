@@ -67,7 +67,10 @@ def check_page(arguments: argparse.Namespace) -> bool:
         raise IsADirectoryError(
             f"--html {arguments.html}: expected a file, found a folder. Name a file in it."
         )
-            )
+    if arguments.figures is not None and arguments.figures.is_file():
+        raise NotADirectoryError(
+            f"--figures {arguments.figures}: expected a folder, found a file. Name a folder."
+        )
     return True
 
 
