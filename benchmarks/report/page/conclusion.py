@@ -117,7 +117,7 @@ def conclude(kind: str, rows: Sequence[Comparison], *, groups: int = 2) -> Optio
     verdict = verdicts.pop() if len(verdicts) == 1 else "mixed"
     if len(findings) == 1:
         return Conclusion(title, verdict, findings[0].sentence, (), notes)
-    lead = _together(kind, first, second, findings, with_judge)
+    lead = f"{_together(kind, first, second, findings, with_judge)}{_range(rows)}"
     return Conclusion(title, verdict, lead, tuple(findings), notes)
 
 
@@ -140,7 +140,7 @@ def _together(
     for verdict, words_of in told:
         if counts[verdict]:
             share = (
-                f"in all {number} {of_what}"
+                f"in {'both' if number == 2 else f'all {number}'} {of_what}"
                 if counts[verdict] == number
                 else f"in {counts[verdict]} of {number} {of_what}"
                 if not parts
@@ -149,6 +149,21 @@ def _together(
             parts.append(f"{share} {words_of}")
     text = "; ".join(parts) + "."
     return text[0].upper() + text[1:]
+
+
+def _range(rows: Sequence[Comparison]) -> str:
+    """Where the differences and their intervals lie; nothing where they are of several units."""
+    known = [row for row in rows if row.difference is not None]
+    ends = [end for row in known for end in (row.lower, row.upper) if end is not None]
+    values = [row.difference for row in known if row.difference is not None]
+    if len(values) < 2 or len({(row.factor, row.metric) for row in known}) > 1:
+        return ""
+    row = known[0]
+    return (
+        f" {row.second.name} less {row.first.name} is {_signed(row, min(values))} to"
+        f" {_signed(row, max(values))} {_points(row)}, with {100 * row.level:g}% intervals from"
+        f" {_signed(row, min(ends))} to {_signed(row, max(ends))}."
+    )
 
 
 def estimate_sentence(row: Estimate, *, run: str, with_judge: bool = False) -> Finding:

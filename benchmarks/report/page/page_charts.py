@@ -18,9 +18,14 @@ from regap_benchmarks.report.page.rate_charts import (
 )
 from regap_benchmarks.report.page.run_estimates import RunEstimate, whole
 
+HOW_TO_READ_DIFFERENCES = (
+    "The main metric of each set, as the groups differ in it, with its interval. A filled mark: a"
+    " difference is shown, after Holm over all rows of the comparison. A hollow one: none is. Grey:"
+    " the margin of equivalence, where one was stated."
+)
 KINDS = (SAFETY, OVER_REFUSAL, UTILITY)
 _TITLES = {SAFETY: "Safety", OVER_REFUSAL: "Over-refusal", UTILITY: "Utility"}
-_HOW = (
+HOW_TO_READ = (
     "A mark is the mean over the runs of a group, strokes are its runs; with one run in a group the"
     " line is its interval. Rates are of the scored answers of each run."
 )
@@ -67,9 +72,7 @@ def difference_charts(
                     Chart(
                         f"difference-{kind}-{second}-{first}-{unit}",
                         f"{_TITLES[kind]}: {second} less {first}",
-                        f"Difference in {of} with its {100 * part[0].level:g}% interval; {second}"
-                        f" is better to the {better} of 0. Filled: a difference is shown, after"
-                        " Holm over all rows; hollow: none is. Grey: the stated margin, if any.",
+                        f"{of[0].upper()}{of[1:]}; {second} is better to the {better} of 0.",
                         difference_figure(
                             marks, f"{label(second, 14)} less {label(first, 14)} (points)"
                         ),
@@ -90,7 +93,7 @@ def set_charts(estimates: Sequence[RunEstimate]) -> List[Chart]:
                 Chart(
                     f"sets-{kind}-{unit}",
                     f"{_TITLES[kind]} by set",
-                    _HOW,
+                    "",
                     rate_figure(
                         rows, _axis([item.row for item in chosen], unit), share=unit == "%"
                     ),
@@ -126,8 +129,8 @@ def part_charts(estimates: Sequence[RunEstimate], by: str) -> List[Chart]:
             charts.append(
                 Chart(
                     f"{by}-{kind}-{task}-{judge}",
-                    f"{task}{said}",
-                    f"{part[0].row.metric.replace('_', ' ')}. {_HOW}",
+                    f"{task}: {part[0].row.metric.replace('_', ' ')}{said}",
+                    "",
                     rate_figure(rows, _axis([item.row for item in part], unit), share=unit == "%"),
                 )
             )

@@ -18,6 +18,8 @@ from regap_benchmarks.report.page.figure_style import Chart
 from regap_benchmarks.report.page.gap_charts import gap_charts, training_charts
 from regap_benchmarks.report.page.gap_file import MeasuredGap
 from regap_benchmarks.report.page.page_charts import (
+    HOW_TO_READ,
+    HOW_TO_READ_DIFFERENCES,
     KINDS,
     difference_charts,
     part_charts,
@@ -89,6 +91,14 @@ class PageContent:
     sections: Tuple[Section, ...]
 
     @property
+    def notes(self) -> Tuple[str, ...]:
+        """What has to be said with every conclusion; each has its own beside these."""
+        if len(self.conclusions) < 2:
+            return ()
+        first, *others = (item.notes for item in self.conclusions)
+        return tuple(note for note in first if all(note in other for other in others))
+
+    @property
     def charts(self) -> List[Chart]:
         """All figures."""
         return [chart for section in self.sections for chart in section.charts]
@@ -125,7 +135,7 @@ def comparison_content(
     first = Section(
         "differences",
         "Differences",
-        "The main metric of each set, as the groups differ in it.",
+        HOW_TO_READ_DIFFERENCES,
         tuple(difference_charts(over_all, kinds)),
         (("All comparisons, by picture condition too", comparison_table(rows)),),
     )
@@ -217,9 +227,14 @@ def _sections(
     rates = [(run.name, estimate_table(_rows(estimates, run), categories=True)) for run in runs]
     judges = judge_table(estimates)
     found = [
-        Section("sets", "Sets", "", tuple(set_charts(estimates)), tuple(rates)),
-        Section("pictures", "Picture conditions", "", tuple(part_charts(estimates, "condition"))),
-        Section("categories", "Categories", "", tuple(part_charts(estimates, "category"))),
+        Section("sets", "Sets", HOW_TO_READ, tuple(set_charts(estimates)), tuple(rates)),
+        Section(
+            "pictures",
+            "Picture conditions",
+            HOW_TO_READ,
+            tuple(part_charts(estimates, "condition")),
+        ),
+        Section("categories", "Categories", HOW_TO_READ, tuple(part_charts(estimates, "category"))),
         Section("trade-off", "Safety against utility", "", tuple(trade_off_charts(estimates))),
         Section(
             "judges",
