@@ -3,7 +3,7 @@
 The page's script reads this document; `docs/report.md` names its parts.
 """
 
-from typing import Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from regap_benchmarks.records import Json, Judgement, Response, Sample
 from regap_benchmarks.report.page.compared_runs import PageRun
@@ -43,8 +43,8 @@ def answer_document(runs: Sequence[PageRun]) -> Dict[str, Json]:
     judges = _judges(runs, scorers)
     guarded = _guarded(runs)
     questions: Dict[_Key, int] = {}
-    rows: List[Json] = []
-    answers: List[Json] = []
+    rows: List[List[Any]] = []
+    answers: List[List[Any]] = []
     for number, run in enumerate(runs):
         verdicts = _verdicts(run, judges, scorers)
         for key, sample, response in _samples(run):
@@ -77,6 +77,8 @@ def answer_document(runs: Sequence[PageRun]) -> Dict[str, Json]:
                     [_verdict(item) for item in found],
                 ]
             )
+    # Generation is in the order of lengths; a reader wants one question's answers together.
+    order = [(row[0], row[4], row[1], row[3]) for row in rows]
     return {
         "runs": [run.name for run in runs],
         "groups": [run.group for run in runs],
@@ -86,7 +88,7 @@ def answer_document(runs: Sequence[PageRun]) -> Dict[str, Json]:
         "categories": categories.listed(),
         "texts": texts.listed(),
         "questions": rows,
-        "answers": answers,
+        "answers": sorted(answers, key=lambda row: (*order[row[0]], row[1])),
     }
 
 

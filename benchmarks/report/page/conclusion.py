@@ -117,38 +117,37 @@ def conclude(kind: str, rows: Sequence[Comparison], *, groups: int = 2) -> Optio
     verdict = verdicts.pop() if len(verdicts) == 1 else "mixed"
     if len(findings) == 1:
         return Conclusion(title, verdict, findings[0].sentence, (), notes)
-    lead = f"{_together(kind, first, second, findings, with_judge)}{_range(rows)}"
+    lead = f"{_together(kind, rows, findings, with_judge)}{_range(rows)}"
     return Conclusion(title, verdict, lead, tuple(findings), notes)
 
 
 def _together(
-    kind: str, first: str, second: str, findings: Sequence[Finding], with_judge: bool
+    kind: str, rows: Sequence[Comparison], findings: Sequence[Finding], with_judge: bool
 ) -> str:
-    counts = Counter(item.verdict for item in findings)
-    words = {SAFETY: ("safer", "less safe"), OVER_REFUSAL: ("less over-refusing", "more so")}
+    first, second = rows[0].first.name, rows[0].second.name
+    words = {
+        SAFETY: ("safer", "less safe"),
+        OVER_REFUSAL: ("less over-refusing", "more over-refusing"),
+    }
     better, worse = words.get(kind, ("more useful", "less useful"))
-    of_what = "comparisons of a set by a judge" if with_judge else "sets"
-    number = len(findings)
-    told = [
-        (BETTER, f"{second} is {better} than {first}"),
-        (WORSE, f"it is {worse}" if counts[BETTER] else f"{second} is {worse} than {first}"),
-        (EQUAL, "the two are equivalent within the stated margin"),
-        (OPEN, f"no difference between {second} and {first} was shown"),
-        (NOTHING, "nothing could be compared"),
-    ]
-    parts: List[str] = []
-    for verdict, words_of in told:
-        if counts[verdict]:
-            share = (
-                f"in {'both' if number == 2 else f'all {number}'} {of_what}"
-                if counts[verdict] == number
-                else f"in {counts[verdict]} of {number} {of_what}"
-                if not parts
-                else f"in {counts[verdict]}"
-            )
-            parts.append(f"{share} {words_of}")
-    text = "; ".join(parts) + "."
-    return text[0].upper() + text[1:]
+    says = {
+        BETTER: f"{second} is {better} than {first}",
+        WORSE: f"{second} is {worse} than {first}",
+        EQUAL: f"{second} and {first} are equivalent within the stated margin",
+        OPEN: f"no difference between {second} and {first} was shown",
+        NOTHING: "nothing could be compared",
+    }
+    sets, judges = len({row.task for row in rows}), len({row.judge for row in rows})
+    where = f"{sets} set{'s' * (sets > 1)}" + (f" by {judges} judges" if with_judge else "")
+    counts = Counter(item.verdict for item in findings)
+    told = [verdict for verdict in says if counts[verdict]]
+    if len(told) == 1:
+        text = says[told[0]]
+        # A name keeps its letters; only our own words begin with a capital.
+        text = text if told[0] in (BETTER, WORSE, EQUAL) else text[0].upper() + text[1:]
+        return f"{text} on {where}."
+    parts = [f"{says[verdict]} in {counts[verdict]}" for verdict in told]
+    return f"Of {len(findings)} comparisons, on {where}: {'; '.join(parts)}."
 
 
 def _range(rows: Sequence[Comparison]) -> str:

@@ -167,52 +167,61 @@
     return holder;
   }
 
-  function card(answer) {
+  function meta(answer) {
     const asked = answer.asked;
-    const element = make("article", { className: "answer" });
-    const meta = make("div", { className: "meta" });
+    const line = make("div", { className: "meta" });
+    if (data.runs.length > 1)
+      line.append(make("strong", { dir: "auto", textContent: visible(data.runs[answer.run]) }));
     const parts = [data.tasks[asked[TASK]], data.conditions[asked[CONDITION]],
       data.categories[asked[CATEGORY]], asked[ID]];
-    if (data.runs.length > 1)
-      meta.append(make("strong", { dir: "auto", textContent: visible(data.runs[answer.run]) }));
     for (const part of parts)
-      if (part) meta.append(make("span", { dir: "auto", textContent: visible(part) }));
-    element.append(meta);
-    if (asked[SYSTEM] !== null) element.append(textBlock(data.texts[asked[SYSTEM]], "request"));
-    element.append(textBlock(data.texts[asked[PROMPT]] || asked[REQUEST], "request"));
-    if (asked[PICTURES].length)
-      element.append(make("p", { className: "why", textContent: visible(`Picture: ${asked[PICTURES].join(", ")}`) }));
-    if (asked[REFERENCES].length)
-      element.append(textBlock(`Right: ${asked[REFERENCES].join("; ")}`, "why"));
-    const place = make("div");
-    if (asked[CLOSED]) {
+      if (part) line.append(make("span", { dir: "auto", textContent: visible(part) }));
+    if (byQuestion.get(answer.question).length > 1 && chosen.question === null) {
+      const same = make("button", { type: "button", className: "plain same" });
+      same.textContent = "all runs on this question";
+      same.addEventListener("click", () => { chosen.question = answer.question; update(); });
+      line.append(same);
+    }
+    return line;
+  }
+
+  function request(answer) {
+    const asked = answer.asked;
+    const side = make("div");
+    if (asked[SYSTEM] !== null) side.append(textBlock(data.texts[asked[SYSTEM]], "request"));
+    side.append(textBlock(data.texts[asked[PROMPT]] || asked[REQUEST], "request"));
+    const more = [];
+    if (asked[PICTURES].length) more.push(`Picture: ${asked[PICTURES].join(", ")}`);
+    if (asked[REFERENCES].length) more.push(`Right: ${asked[REFERENCES].join("; ")}`);
+    if (more.length) side.append(textBlock(more.join("\n"), "why"));
+    return side;
+  }
+
+  function card(answer) {
+    const element = make("article", { className: "answer" }, meta(answer), request(answer));
+    const side = make("div"), place = make("div");
+    if (answer.asked[CLOSED]) {
       const button = make("button", { type: "button", className: "more open" });
-      const label = () => button.textContent =
-        button.getAttribute("aria-expanded") === "true" ? "Close the answer" : "Open the answer";
-      button.setAttribute("aria-expanded", "false");
+      const label = (open) => {
+        button.setAttribute("aria-expanded", String(open));
+        button.textContent = open ? "Close the answer" : "Open the answer";
+      };
       button.addEventListener("click", () => {
         const open = button.getAttribute("aria-expanded") !== "true";
-        button.setAttribute("aria-expanded", String(open));
         place.replaceChildren(...(open ? [body(answer)] : []));
-        label();
+        label(open);
       });
-      label();
-      element.append(place, button);
+      label(false);
+      side.append(button);
     } else {
       place.append(body(answer));
-      element.append(place);
     }
-    if (byQuestion.get(answer.question).length > 1 && chosen.question === null) {
-      const same = make("button", { type: "button", className: "more same" });
-      same.textContent = "All runs on this question";
-      same.addEventListener("click", () => { chosen.question = answer.question; update(); });
-      element.append(same);
-    }
-    const list = make("ul", { className: "verdicts" });
+    const verdicts = make("ul", { className: "verdicts" });
     answer.verdicts.forEach((verdict, judge) => {
-      if (verdict) list.append(pill(data.judges[judge], verdict, answer.said[judge]));
+      if (verdict) verdicts.append(pill(data.judges[judge], verdict, answer.said[judge]));
     });
-    element.append(list);
+    side.append(place, verdicts);
+    element.append(side);
     return element;
   }
 
