@@ -42,6 +42,10 @@ def answer_document(runs: Sequence[PageRun]) -> Dict[str, Json]:
     scorers = {cell.task for run in runs for cell in run.header.cells}
     judges = _judges(runs, scorers)
     guarded = _guarded(runs)
+    for cell in runs[0].header.cells:  # in the order of the run, which answers are not in
+        tasks.number(cell.task)
+        conditions.number(cell.condition)
+        categories.number(cell.category)
     questions: Dict[_Key, int] = {}
     rows: List[List[Any]] = []
     answers: List[List[Any]] = []

@@ -48,7 +48,7 @@ def page_html(page: PageContent) -> str:
     document["rivals"] = len([judge for judge in judges if judge != OWN_SCORER])
     document["hidden"] = HIDDEN
     # Markup is ours: package data, figures with escaped text, JSON without a character of markup.
-    return templates.get_template("report.html").render(
+    html: str = templates.get_template("report.html").render(
         page=page,
         policy=_policy(style, script),
         style=Markup(style),  # noqa: S704
@@ -62,6 +62,7 @@ def page_html(page: PageContent) -> str:
         settings=[_settings(run) for run in page.runs],
         made=f"Made by regap-plugin {__version__}.",
     )
+    return html
 
 
 def write_page(page: PageContent, path: Path) -> None:
