@@ -1,10 +1,11 @@
-"""The answer of a comparison in sentences: it turns with the numbers, and says no more than they."""
+"""A comparison in sentences: the answer turns with the numbers, and says no more than they do."""
 
 import dataclasses
 
 import pytest
 
 from regap_benchmarks.comparison import Comparison, GroupMean
+from regap_benchmarks.records import Estimate
 from regap_benchmarks.report.page.conclusion import (
     BETTER,
     EQUAL,
@@ -16,7 +17,6 @@ from regap_benchmarks.report.page.conclusion import (
     finding,
 )
 from regap_benchmarks.report.page.metric_kinds import OVER_REFUSAL, SAFETY, UTILITY
-from regap_benchmarks.records import Estimate
 from regap_benchmarks.statistics.equivalence import Equivalence
 
 

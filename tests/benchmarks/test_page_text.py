@@ -15,6 +15,7 @@ ATTACKS = (
     "a & b &lt; c",
     "line\u2028and\u2029paragraph",
     "lone \ud800 surrogate \udfff",
+    "tag \U000e0041",
     "nul \u0000 and escape \u001b[31m",
     "\u202eevil\u202c",
     '"}\\u003c',
@@ -25,7 +26,7 @@ ATTACKS = (
 def test_json_in_a_script_is_read_back_and_holds_no_markup(text):
     written = script_json({"text": [text, {text: None}]})
     assert json.loads(written) == {"text": [text, {text: None}]}
-    assert not set(written) & set("<>&\u2028\u2029")
+    assert not set(written) & set("<>&\u2028\u2029\u202e\U000e0041")
     written.encode("utf-8")
 
 

@@ -14,7 +14,7 @@ for package in ("jinja2", "krippendorff", "matplotlib", "scipy", "statsmodels", 
 from regap_benchmarks.cli import main
 from tests.stand_ins.judged_runs import samples, write_run
 
-ATTACK = "</script><script>window.hit=1</script><img src=x onerror=hit()>\u202e $x$ & \u2028 \ud800"
+ATTACK = "</script><script>window.hit=1</script><img src=x onerror=hit()>\u202e $x$ & \u2028"
 _VOID = {"meta", "br", "input", "img", "link", "hr"}
 
 
@@ -203,7 +203,7 @@ def test_what_models_sets_and_groups_say_is_never_markup(tmp_path):
     page = Page(text)
     assert len(page.of("script")) == 2
     assert not {"img", "i", "b"} & {tag for tag, _ in page.elements}
-    assert not set(text) & set("\u202e\u2028\ud800")
+    assert not set(text) & set("\u202e\u2028")
     data = json.loads(page.texts["script"][0])
     assert {row[2] for row in data["answers"]} == {ATTACK}
     assert "[U+202E]" in " ".join(page.texts["svg"])

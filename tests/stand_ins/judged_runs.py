@@ -1,4 +1,4 @@
-"""Folders of judged runs for the tests of pages: harmless requests, answers and verdicts as told."""
+"""Folders of judged runs for the tests of pages: harmless requests, and answers as told."""
 
 import hashlib
 

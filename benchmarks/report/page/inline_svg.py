@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from typing import TYPE_CHECKING, Dict
 
 from regap_benchmarks.report.page.figure_style import INK, PAPER, rc
+from regap_benchmarks.report.page.untrusted_text import visible
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +61,7 @@ def inline_svg(figure: "Figure", *, name: str, title: str) -> str:
     for attribute in ("width", "height", "version"):
         root.attrib.pop(attribute, None)
     root.set("role", "img")
-    root.set("aria-label", title)
+    root.set("aria-label", visible(title))
     ElementTree.register_namespace("", _SVG)
     return ElementTree.tostring(root, encoding="unicode")
 

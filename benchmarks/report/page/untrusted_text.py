@@ -17,9 +17,8 @@ HIDDEN = (
     "\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
 )
 _HIDDEN = re.compile(f"[{HIDDEN}]")
-_SURROGATE = re.compile("[\ud800-\udfff]")
-# What could end a script element, open a comment in it, or end a line of JavaScript.
-_IN_SCRIPT = {letter: f"\\u{ord(letter):04x}" for letter in "<>&\u2028\u2029"}
+# What could end a script element or open a comment in it; and what hides, for readers of the source.
+_IN_SCRIPT = re.compile(f"[<>&{HIDDEN}]")
 
 
 def visible(text: str) -> str:
@@ -40,7 +39,10 @@ def script_json(value: Json) -> str:
         ValueError: a number that JSON does not have.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for letter, escaped in _IN_SCRIPT.items():
-        text = text.replace(letter, escaped)
-    # A lone surrogate is legal in JSON as an escape only, and cannot be written as UTF-8.
-    return _SURROGATE.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return _IN_SCRIPT.sub(_escaped, text)
+
+
+def _escaped(found: "re.Match[str]") -> str:
+    # In units of UTF-16, as JSON has them; a lone surrogate is one, and cannot be written as UTF-8.
+    units = found.group().encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
