@@ -17,7 +17,7 @@ HIDDEN = (
     "\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
 )
 _HIDDEN = re.compile(f"[{HIDDEN}]")
-# What could end a script element or open a comment in it; and what hides, for readers of the source.
+# What ends a script element or opens a comment in it; and what hides, for readers of the source.
 _IN_SCRIPT = re.compile(f"[<>&{HIDDEN}]")
 
 
