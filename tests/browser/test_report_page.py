@@ -11,11 +11,14 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from regap_benchmarks.cli import main
-from regap_benchmarks.report.page.compared_runs import read_runs
+from regap_benchmarks.judging import judge_batch
+from regap_benchmarks.records import Response
+from regap_benchmarks.report.page.compared_runs import PageRun, read_runs
 from regap_benchmarks.report.page.page_content import PageContent
 from regap_benchmarks.report.page.page_file import page_html
 from regap_benchmarks.run_folder import RunFolder
-from tests.stand_ins.judged_runs import samples, write_run
+from regap_benchmarks.run_plan import header_for
+from tests.stand_ins.judged_runs import WordJudge, answer, samples, write_run
 
 pytestmark = pytest.mark.browser
 
@@ -24,7 +27,7 @@ HIDDEN = "\u202eright to left\u2066 tag\U000e0041 nul\u0000"
 HUGE = "word " * 400_000
 
 
-def html_of(folder, **groups):
+def html_of(**groups):
     """The page of runs without figures."""
     runs = read_runs({name: [RunFolder(path) for path in paths] for name, paths in groups.items()})
     return page_html(PageContent("Title", tuple(runs), (("Fact", "value"),), (), ()))
@@ -47,17 +50,15 @@ def page(tmp_path_factory):
         ]
         for name, helps in (("plain", 0.9), ("regap", 0.2))
     }
-    return html_of(folder, **groups)
+    return html_of(**groups)
 
 
 def count(driver):
     """How many answers match, as the page says."""
     text = driver.find_element(By.CLASS_NAME, "shown").text
-    return (
-        0
-        if text == "No answer matches."
-        else int(text.split(" of ")[1].split()[0].replace(",", ""))
-    )
+    if text == "No answer matches.":
+        return 0
+    return int(text.split(" of ")[1].split()[0].replace(",", ""))
 
 
 def choose(driver, label, text):
@@ -166,14 +167,13 @@ def test_answers_to_harmful_requests_are_closed_until_opened(open_page, page):
 @pytest.fixture
 def attacked(tmp_path):
     """One run whose every text attacks the page."""
-    asked = [
-        sample for sample in samples(1, prompt=f"{ATTACK} {HIDDEN} {{}}") if sample.harmful is False
-    ]
+    made = samples(1, prompt=f"{ATTACK} {HIDDEN} {{}}")
+    asked = [sample for sample in made if sample.harmful is False]
     say = {asked[0].id: ATTACK + HIDDEN, asked[1].id: HUGE}
     run = write_run(
         tmp_path / "run", asked=asked, say=lambda sample: say[sample.id], checkpoint=ATTACK
     )
-    return html_of(tmp_path, **{ATTACK[:20]: [run]})
+    return html_of(**{ATTACK[:20]: [run]})
 
 
 def test_no_text_runs_or_turns_the_page(open_page, attacked):
@@ -222,8 +222,13 @@ def test_the_policy_stops_markup_and_scripts_that_are_not_the_pages(driver, tmp_
 def test_twenty_thousand_answers_keep_the_page_small(open_page, tmp_path):
     asked = samples(4000)
     assert len(asked) == 20_000
-    run = write_run(tmp_path / "run", asked=asked, helps=0.3)
-    driver = open_page(html_of(tmp_path, one=[run]))
+    header = header_for(asked, settings={}, environment={})
+    responses = [Response(item, answer(item, helps=0.3, right=0.5), "stop") for item in asked]
+    judge = WordJudge()
+    judgements = judge_batch(judge, [r for r in responses if r.sample.task == "stand_ins"])
+    judged = {judge.name: (header, judgements, tuple(judge.metrics))}
+    run = PageRun("one", "", tmp_path, header, responses, judged, {})
+    driver = open_page(page_html(PageContent("Title", (run,), (), (), ())))
     assert count(driver) == 20_000
     assert driver.execute_script("return document.querySelectorAll('*').length") < 1500
     choose(driver, "Verdict: words", "unsafe")
