@@ -4,7 +4,7 @@
   const data = JSON.parse(document.getElementById("data").textContent);
   const [TASK, CONDITION, CATEGORY, ID, REQUEST, PROMPT, SYSTEM, PICTURES, REFERENCES, , CLOSED] =
     Array.from({ length: 11 }, (_, index) => index);
-  const PAGE = 25, CUT = 700, WAIT = 150;
+  const PAGE = 25, CUT = 700, PIECE = 10000, WAIT = 150;
   const BAD = new Set(["unsafe", "not correct"]), GOOD = new Set(["not unsafe", "correct"]);
   const HIDDEN = new RegExp(`[${data.hidden}]`, "gu");
 
@@ -123,6 +123,23 @@
 
   // ---- one answer
 
+  // A browser takes minutes to lay out a paragraph of millions of letters, and none to skip pieces
+  // that are not in sight.
+  function pieces(text) {
+    const found = [];
+    for (let start = 0; start < text.length;) {
+      let end = Math.min(start + PIECE, text.length);
+      if (end < text.length) {
+        const gap = Math.max(text.lastIndexOf("\n", end - 1), text.lastIndexOf(" ", end - 1)) + 1;
+        if (gap > start + PIECE / 2) end = gap;
+        else if (/[\ud800-\udbff]/.test(text[end - 1])) end -= 1;
+      }
+      found.push(text.slice(start, end));
+      start = end;
+    }
+    return found;
+  }
+
   function textBlock(text, className) {
     const block = make("p", { className: `text ${className}`, dir: "auto" });
     const holder = make("div", {}, block);
@@ -133,7 +150,10 @@
     if (end < text.length) {
       const button = make("button", { type: "button", className: "more" });
       button.textContent = `Show all ${text.length.toLocaleString("en")} characters`;
-      button.addEventListener("click", () => { block.textContent = visible(text); button.remove(); });
+      button.addEventListener("click", () => {
+        holder.replaceChildren(...pieces(text).map((piece) =>
+          make("p", { className: `text ${className} piece`, dir: "auto", textContent: visible(piece) })));
+      });
       holder.append(button);
     }
     return holder;
