@@ -11,8 +11,9 @@ import pytest
 for package in ("jinja2", "krippendorff", "matplotlib", "scipy", "statsmodels", "tabulate"):
     pytest.importorskip(package)
 
+from stand_ins.judged_runs import samples, write_run
+
 from regap_benchmarks.cli import main
-from tests.stand_ins.judged_runs import samples, write_run
 
 ATTACK = "</script><script>window.hit=1</script><img src=x onerror=hit()>\u202e $x$ & \u2028"
 _VOID = {"meta", "br", "input", "img", "link", "hr"}

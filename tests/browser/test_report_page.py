@@ -9,6 +9,7 @@ for package in ("selenium", "jinja2", "krippendorff", "matplotlib", "scipy", "st
 
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
+from stand_ins.judged_runs import WordJudge, answer, samples, write_run
 
 from regap_benchmarks.cli import main
 from regap_benchmarks.judging import judge_batch
@@ -18,7 +19,6 @@ from regap_benchmarks.report.page.page_content import PageContent
 from regap_benchmarks.report.page.page_file import page_html
 from regap_benchmarks.run_folder import RunFolder
 from regap_benchmarks.run_plan import header_for
-from tests.stand_ins.judged_runs import WordJudge, answer, samples, write_run
 
 pytestmark = pytest.mark.browser
 
