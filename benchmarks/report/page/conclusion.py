@@ -159,9 +159,10 @@ def _range(rows: Sequence[Comparison]) -> str:
         return ""
     row = known[0]
     return (
-        f" {row.second.name} less {row.first.name} is {_signed(row, min(values))} to"
-        f" {_signed(row, max(values))} {_points(row)}, with {100 * row.level:g}% intervals from"
-        f" {_signed(row, min(ends))} to {_signed(row, max(ends))}."
+        f" The difference in {row.metric.replace('_', ' ')}, {row.second.name} less"
+        f" {row.first.name}, is {_signed(row, min(values))} to {_signed(row, max(values))}"
+        f" {_points(row)}, with {100 * row.level:g}% intervals from {_signed(row, min(ends))} to"
+        f" {_signed(row, max(ends))}."
     )
 
 

@@ -37,6 +37,7 @@ from regap_benchmarks.report.page.side_by_side import agreement_of_runs, judge_t
 from regap_benchmarks.report.page.training_log import TrainingLog
 from regap_benchmarks.report.tables import Table, comparison_table, estimate_table
 
+_MODELS = 3  # of a group, named on the first screen
 _TITLES = dict(zip(KINDS, ("Safety", "Over-refusal", "Utility")))
 
 
@@ -263,7 +264,10 @@ def _facts(runs: Sequence[PageRun]) -> Tuple[Tuple[str, str], ...]:
         members = [run for run in runs if run.group == group]
         models = dict.fromkeys(_model(run) for run in members)
         count = f"{len(members)} run{'s' * (len(members) > 1)}: " if group else ""
-        facts.append((group or "Model", count + ", ".join(models)))
+        named = list(models)[:_MODELS]
+        more = len(models) - len(named)
+        named += [f"and {more} more"] * (more > 0)
+        facts.append((group or "Model", count + ", ".join(named)))
     cells = [cell for run in runs[:1] for cell in run.header.cells]
     facts.append(("Sets", ", ".join(dict.fromkeys(cell.task for cell in cells))))
     facts.append(("Pictures", ", ".join(dict.fromkeys(cell.condition for cell in cells))))
