@@ -127,8 +127,8 @@ def test_several_sets_are_counted_and_their_intervals_spanned():
     assert found.verdict == "mixed"
     assert found.lead == (
         "Of 2 comparisons, on 2 sets: regap is safer than plain in 1; no difference between regap"
-        " and plain was shown in 1. The difference in unsafe rate, regap less plain, is \u221212.0 to"
-        " +5.0 points, with 95% intervals from \u221220.0 to +11.0."
+        " and plain was shown in 1. The difference in unsafe rate, regap less plain, is"
+        " \u221212.0 to +5.0 points, with 95% intervals from \u221220.0 to +11.0."
     )
     assert [item.verdict for item in found.findings] == [BETTER, OPEN]
 
