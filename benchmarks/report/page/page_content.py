@@ -141,7 +141,7 @@ def comparison_content(
         (("All comparisons, by picture condition too", comparison_table(rows)),),
     )
     return PageContent(
-        f"{' and '.join(groups)} compared",
+        f"{', '.join(groups[:-1])} and {groups[-1]} compared",
         tuple(runs),
         _facts(runs),
         tuple(_conclusions(over_all, kinds, len(groups))),
