@@ -57,6 +57,7 @@ def curve_figure(panels: Sequence[Panel]) -> "Figure":
         panels: of the same curves.
     """
     import matplotlib
+    from matplotlib.ticker import MaxNLocator
 
     names = list(dict.fromkeys(curve.name for panel in panels for curve in panel.curves))
     rows = (len(names) + 1) // 2
@@ -66,6 +67,8 @@ def curve_figure(panels: Sequence[Panel]) -> "Figure":
             for curve in panel.curves:
                 _curve(part, curve, panel.marked)
             part.set(xlabel=panel.x, ylabel=panel.y)
+            # Layers, pairs and steps are counted.
+            part.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
             grid(part, "both")
         _legend(figure, axes)
     return figure

@@ -225,7 +225,10 @@ def _sections(
     groups: Sequence[str],
     agreed: Optional[Table],
 ) -> List[Section]:
-    rates = [(run.name, estimate_table(_rows(estimates, run), categories=True)) for run in runs]
+    rates = [
+        (f"Estimates of {run.name}", estimate_table(_rows(estimates, run), categories=True))
+        for run in runs
+    ]
     judges = judge_table(estimates)
     found = [
         Section("sets", "Sets", HOW_TO_READ, tuple(set_charts(estimates)), tuple(rates)),
