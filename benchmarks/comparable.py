@@ -84,7 +84,7 @@ def check_comparable(
 
 def differing_settings(first: Mapping[str, Any], second: Mapping[str, Any]) -> List[str]:
     """Dotted keys whose values differ, sorted; a key that one lacks differs."""
-    one, two = _flat(first), _flat(second)
+    one, two = flat_settings(first), flat_settings(second)
     return sorted(key for key in {*one, *two} if one.get(key, _ABSENT) != two.get(key, _ABSENT))
 
 
@@ -95,11 +95,12 @@ def judge_of(run: JudgedRun) -> str:
     return str((run.header.judge or {}).get("name", ""))
 
 
-def _flat(settings: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:
+def flat_settings(settings: Mapping[str, Any], prefix: str = "") -> Dict[str, Any]:
+    """Settings by dotted key."""
     flat: Dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, Mapping) and value:
-            flat.update(_flat(value, f"{prefix}{key}."))
+            flat.update(flat_settings(value, f"{prefix}{key}."))
         else:
             flat[f"{prefix}{key}"] = value
     return flat
@@ -148,7 +149,7 @@ def _check_same_settings(reference: JudgedRun, run: JudgedRun, allowed: Sequence
         if not any(fnmatch.fnmatchcase(key, pattern) for pattern in allowed)
     ]
     if wrong:
-        first, second = _flat(one), _flat(two)
+        first, second = flat_settings(one), flat_settings(two)
         found = "; ".join(
             f"{key} {first.get(key, _ABSENT)!r} and {second.get(key, _ABSENT)!r}" for key in wrong
         )

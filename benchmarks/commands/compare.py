@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
+from typing import List
 
 from regap_benchmarks.commands.command import (
     DONE,
@@ -16,8 +17,16 @@ from regap_benchmarks.commands.command import (
 )
 from regap_benchmarks.commands.interval_arguments import add_intervals
 from regap_benchmarks.commands.model_arguments import names
+from regap_benchmarks.commands.page_arguments import (
+    PAGE_RESAMPLES,
+    add_page,
+    check_page,
+    read_extras,
+    write,
+)
 from regap_benchmarks.commands.run_groups import by_judge, groups_of
 from regap_benchmarks.comparable import ALLOWED
+from regap_benchmarks.report.page.compared_runs import read_runs
 from regap_benchmarks.statistics.equivalence import margins
 
 _RESAMPLES = 10_000
@@ -55,6 +64,7 @@ def add(commands: Commands) -> None:
     )
     add_intervals(parser, resamples=_RESAMPLES)
     parser.add_argument("--output", type=Path, metavar="FILE.json", help="file for all numbers")
+    add_page(parser)
     parser.set_defaults(run=_compare)
 
 
@@ -69,6 +79,9 @@ def _compare(arguments: argparse.Namespace) -> int:
         from regap_benchmarks.comparison import compare, with_adjusted
         from regap_benchmarks.report.tables import comparison_table, text
 
+        asks_page = check_page(arguments)
+        extras = read_extras(arguments)
+        runs = read_runs(groups) if asks_page else []
         rows = []
         for judged, metrics in by_judge(groups).values():
             rows += compare(
@@ -86,10 +99,25 @@ def _compare(arguments: argparse.Namespace) -> int:
         if arguments.output:
             found = [dataclasses.asdict(row) for row in rows]
             arguments.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        written: List[str] = []
+        if asks_page:
+            from regap_benchmarks.report.page.page_content import comparison_content
+
+            page = comparison_content(
+                runs,
+                rows,
+                extras,
+                level=arguments.level,
+                seed=arguments.seed,
+                resamples=min(arguments.resamples, PAGE_RESAMPLES),
+            )
+            written = write(page, arguments)
     except ImportError as error:
         return complain_of_missing("compare", error)
     except (ValueError, OSError) as error:
         complain(f"regap-bench compare: {error}")
         return FAILED
     say(text(comparison_table(rows)))
+    for line in written:
+        say(line)
     return DONE

@@ -13,7 +13,9 @@ from regap_benchmarks.commands.command import (
     say,
 )
 from regap_benchmarks.commands.interval_arguments import LEVEL, SEED, add_intervals
+from regap_benchmarks.commands.page_arguments import add_page, check_page, read_extras, write
 from regap_benchmarks.records import RecordError
+from regap_benchmarks.report.page.compared_runs import read_runs
 from regap_benchmarks.run_folder import RunFolder
 
 _RESAMPLES = 2000
@@ -29,16 +31,41 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="folder of the run")
     add_intervals(parser, resamples=_RESAMPLES)
+    add_page(parser)
     parser.set_defaults(run=_report)
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    return write_report(
+    try:
+        asks_page = check_page(arguments)
+        extras = read_extras(arguments)
+        written = []
+        if asks_page:
+            from regap_benchmarks.report.page.page_content import run_content
+
+            (run,) = read_runs({"": [RunFolder(arguments.folder)]})
+            page = run_content(
+                run,
+                extras,
+                level=arguments.level,
+                resamples=arguments.resamples,
+                seed=arguments.seed,
+            )
+            written = write(page, arguments)
+    except ImportError as error:
+        return complain_of_missing("report", error)
+    except (ValueError, OSError) as error:
+        complain(f"regap-bench report: {error}")
+        return FAILED
+    status = write_report(
         RunFolder(arguments.folder),
         level=arguments.level,
         resamples=arguments.resamples,
         seed=arguments.seed,
     )
+    for line in written:
+        say(line)
+    return status
 
 
 def write_report(

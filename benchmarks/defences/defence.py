@@ -136,7 +136,7 @@ class Metered(Runner):
         return [
             dataclasses.replace(
                 answer,
-                cost=Cost(1, answer.prompt_tokens, len(answer.token_ids), seconds),
+                cost=Cost(1, answer.prompt_tokens, _new_tokens(answer), seconds),
             )
             for answer in answers
         ]
@@ -222,3 +222,7 @@ def check_defences(kinds: Sequence[DefenceKind]) -> None:
         )
     for kind in kinds:
         kind.check()
+
+
+def _new_tokens(answer: Answer) -> int:
+    return len(answer.token_ids) if answer.new_tokens is None else answer.new_tokens
