@@ -8,6 +8,7 @@ from typing import Callable, Optional, Sequence
 
 from regap_benchmarks.commands import (
     agreement,
+    annotate,
     compare,
     convert,
     data,
@@ -47,6 +48,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         score,
         submit,
         compare,
+        annotate,
         agreement,
         export,
         convert,
