@@ -1,9 +1,9 @@
 """Which answers are labelled: drawn by strata, with the sizes kept that weight them back.
 
 Strata are runs, sets and what the judges say together. The number of each is in proportion to the
-square root of its size (power allocation: Bankier, The American Statistician 42, 1988, p. 174): rare
-strata, such as answers that judges differ on, are drawn more often than at random, and still large
-ones get more labels than small ones.
+square root of its size (power allocation: Bankier, The American Statistician 42, 1988, p. 174):
+rare strata, such as answers that judges differ on, are drawn more often than at random, and still
+large ones get more labels than small ones.
 """
 
 import random

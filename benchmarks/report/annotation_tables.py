@@ -29,7 +29,8 @@ def strata_table(strata: Sequence[Tuple[Stratum, int, int]], runs: Sequence[str]
         ("Run:", "Task:", "Requests:", "Judges say:", "Answers", "Drawn", "Weight"),
         tuple(rows),
         (
-            "Judges say yes or no where all give the same verdict (unsafe, of harmless requests"
-            " refused), differ where they do not. A label stands for as many answers as its weight.",
+            "Judges say yes or no where all give the same verdict (unsafe; of harmless requests"
+            " refused), differ where they do not. A label stands for as many answers as its"
+            " weight.",
         ),
     )

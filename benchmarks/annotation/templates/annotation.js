@@ -184,7 +184,7 @@ const actions = {
   arrowleft: () => go(current - 1), p: () => go(current - 1),
   arrowright: () => go(current + 1), n: () => go(current + 1),
   f: () => { const open = firstOpen(0); open === undefined ? say("Every answer has a label.") : go(open); },
-  z: undo, b: toggleBlur, g: () => { at("guidelines").open = !at("guidelines").open; },
+  z: undo, b: toggleBlur, e: exportLabels, g: () => { at("guidelines").open = !at("guidelines").open; },
 };
 
 document.addEventListener("keydown", (event) => {
