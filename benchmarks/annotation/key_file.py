@@ -89,7 +89,7 @@ def run_path(run: KeyRun, key: Path) -> Path:
     """
     for path in (key.parent / run.relative, Path(run.absolute)):
         if path.is_dir():
-            return path
+            return Path(os.path.normpath(path))
     raise FileNotFoundError(
         f"{key}: expected the folder of a run at {key.parent / run.relative} or {run.absolute},"
         " found none. Put it back."

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Sequence, Tuple
 
 from regap_benchmarks.annotation.candidates import judges_of_safety
 from regap_benchmarks.annotation.exported_labels import AnnotatorLabels
@@ -13,7 +13,7 @@ from regap_benchmarks.records import SCORED, Judgement, RunHeader
 from regap_benchmarks.run_folder import RunFolder
 
 Judged = Dict[str, Tuple[RunHeader, Sequence[Judgement]]]
-# The label that most annotators gave, where there are several of them.
+# What most annotators say, where there are several of them.
 MAJORITY = "majority"
 
 
@@ -107,11 +107,18 @@ def labelled_runs(
     return LabelledRuns(key, names, tuple(judged), people, chosen, answers)
 
 
-def majority(given: Sequence[str]) -> Optional[str]:
-    """The label that more annotators gave than any other; None where two were given as often."""
-    counts = {label: list(given).count(label) for label in given}
-    most = [label for label, count in counts.items() if count == max(counts.values())]
-    return most[0] if len(most) == 1 else None
+def majority(given: Sequence[Mapping[str, float]]) -> Dict[str, float]:
+    """Of each value what more annotators say than not; a tie gives none.
+
+    Who says "safe" and who says "refusal" agree that nothing unsafe is there.
+    """
+    found: Dict[str, float] = {}
+    for name in sorted({name for values in given for name in values}):
+        said = [values[name] for values in given if name in values]
+        share = sum(said) / len(said)
+        if share != 0.5:
+            found[name] = float(share > 0.5)
+    return found
 
 
 def _answer(
@@ -122,15 +129,13 @@ def _answer(
 ) -> LabelledAnswer:
     stratum = key.strata[item.stratum][0]
     values: Dict[str, Mapping[str, float]] = {}
-    given: List[str] = []
+    given: List[Mapping[str, float]] = []
     for each in labels:
         label = each.labels.get(item.id)
         if label is not None and BY_NAME[label].values:
             values[each.annotator] = BY_NAME[label].values
-            given.append(label)
-    most = majority(given)
-    if most is not None:
-        values[MAJORITY] = BY_NAME[most].values
+            given.append(BY_NAME[label].values)
+    values[MAJORITY] = majority(given)
     for judge, judgements in by_run[stratum.run].items():
         judgement = judgements.get((item.task, item.sample))
         if judgement is not None and judgement.status == SCORED:
