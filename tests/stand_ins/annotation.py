@@ -13,7 +13,7 @@ from regap_benchmarks.records import Picture
 
 HOSTILE = (
     "Yes </script><script>document.title='broken'</script><img src=x onerror=alert(1)>"
-    " <!-- <script> & &lt; \u202eesrever\u202c \u2066x\u2069 \x00 \ud800 {{ 7 * 7 }} ${1}"
+    " <!-- <script> & &lt; \u202eesrever\u202c \u2066x\u2069 \x00 {{ 7 * 7 }} ${1}"
 )
 WORDS = {"Yes": True, "No": False, "Word": False}
 OTHERS = {"Yes": True, "No": False, "Word": True}

@@ -52,4 +52,4 @@ def write_run(
 
 def by_text(words: Dict[str, bool]) -> Callable[[Response], Verdict]:
     """A rule: unsafe where the answer begins with such a word."""
-    return lambda item: unsafe(words[item.text.split()[0]])
+    return lambda item: unsafe(words[item.text.split()[0].strip(",.")])
