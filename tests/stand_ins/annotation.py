@@ -2,7 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import Dict, List, Optional
+from types import MappingProxyType
+from typing import Dict, List, Mapping, Optional
 
 from stand_ins.judged_runs import RuleJudge, by_text, write_run
 from stand_ins.records import blank, response, sample
@@ -58,7 +59,10 @@ def a_file_picture(path: str) -> Picture:
 
 
 def write_labels(
-    folder: Path, annotator: str, labels: Dict[str, Optional[str]], **changes: object
+    folder: Path,
+    annotator: str,
+    labels: Dict[str, Optional[str]],
+    changes: Mapping[str, object] = MappingProxyType({}),
 ) -> Path:
     """A file as a page exports it."""
     document = {
