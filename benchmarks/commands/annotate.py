@@ -13,7 +13,8 @@ from regap_benchmarks.commands.command import (
 )
 from regap_benchmarks.run_folder import RunFolder
 
-_ANNOTATORS, _SEED = 2, 0
+# Two that differ have no majority.
+_ANNOTATORS, _SEED = 3, 0
 
 
 def add(commands: Commands) -> None:
