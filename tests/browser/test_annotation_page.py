@@ -10,6 +10,8 @@ from stand_ins.chromium import chromium
 pytest.importorskip("jinja2")
 pytest.importorskip("PIL")
 pytest.importorskip("krippendorff")
+pytest.importorskip("scipy")
+pytest.importorskip("tabulate")
 pytest.importorskip("selenium", reason="drives the browser: pip install selenium")
 
 from selenium.common.exceptions import ElementNotInteractableException

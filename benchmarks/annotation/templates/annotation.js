@@ -98,6 +98,7 @@ function show() {
 function go(index) {
   if (index < 0 || index >= data.items.length || index === current) return;
   keepNote();
+  say("");
   current = index;
   save();
   show();
@@ -151,6 +152,11 @@ function toggleBlur() {
   at("blur-hint").hidden = !data.items[current].pictures.length || !document.body.classList.contains("blurred");
 }
 
+function guidelines() {
+  at("guidelines").open = !at("guidelines").open;
+  if (at("guidelines").open) at("guidelines").scrollIntoView({ block: "nearest" });
+}
+
 function exportLabels() {
   keepNote();
   const content = { schema: data.export_schema, project: data.project, annotator: data.annotator, exported: new Date().toISOString(), labels: rows() };
@@ -184,7 +190,7 @@ const actions = {
   arrowleft: () => go(current - 1), p: () => go(current - 1),
   arrowright: () => go(current + 1), n: () => go(current + 1),
   f: () => { const open = firstOpen(0); open === undefined ? say("Every answer has a label.") : go(open); },
-  z: undo, b: toggleBlur, e: exportLabels, g: () => { at("guidelines").open = !at("guidelines").open; },
+  z: undo, b: toggleBlur, e: exportLabels, g: guidelines,
 };
 
 document.addEventListener("keydown", (event) => {
