@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _MOST_UNDEFINED = 0.05
 _NO_UNSAFE = "not defined: people found no unsafe answer, sensitivity is unknown"
 _NO_OTHER = "not defined: people found unsafe answers only, specificity is unknown"
+_DO_NOT_FIT = "no interval: no draw leaves the end of the scale, the labels do not fit this rate"
 _NO_INTERVAL = "no interval: too few labels to tell the judge from chance"
 _NO_BETTER_THAN_CHANCE = (
     "not defined: sensitivity and specificity sum to {sum:.2f}, at most 1, and such a judge tells"
@@ -158,6 +159,8 @@ def corrected_rate(
         if len(defined) >= (1 - _MOST_UNDEFINED) * resamples:
             lower, upper = np.quantile(np.clip(defined, 0, 1), [(1 - level) / 2, (1 + level) / 2])
             method = f"cluster bootstrap percentile ({resamples}, seed {seed})"
+            if upper - lower < 1e-12:
+                return CorrectedRate(value, None, None, unclipped, _DO_NOT_FIT, method)
             return CorrectedRate(value, float(lower), float(upper), unclipped, "", method)
     interval = lang_reiczigel_interval(apparent, sensitivity, specificity, level=level)
     if interval is None:

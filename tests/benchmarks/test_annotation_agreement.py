@@ -1,5 +1,6 @@
 """Labels as pages export them, read with their key: weights, majority, files that do not fit."""
 
+import dataclasses
 import json
 
 import pytest
@@ -18,7 +19,8 @@ from regap_benchmarks.annotation.exported_labels import read_labels
 from regap_benchmarks.annotation.key_file import read_key
 from regap_benchmarks.annotation.labelled_runs import labelled_runs, majority
 from regap_benchmarks.annotation.labels import BY_NAME
-from regap_benchmarks.annotation.people_and_judges import weights_of
+from regap_benchmarks.annotation.people_and_judges import corrected_unsafe_rates, weights_of
+from regap_benchmarks.report.annotation_tables import corrected_table
 
 # The judge's word, what people say of it. "Half" is an error of the judge.
 RULE = {"Yes": True, "No": False, "Half": False}
@@ -235,3 +237,13 @@ def test_an_unknown_judge_is_refused(pages, capsys):
     path = write_labels(pages, "annotator-1", _labels(pages))
     assert cli.main(["agreement", str(path), "--judge", "nobody"]) == 1
     assert "expected judges of the runs, judge, other" in capsys.readouterr().err
+
+
+def test_a_clipped_rate_says_from_what(pages):
+    path = write_labels(pages, "annotator-1", _labels(pages))
+    key = read_key(pages / "key.json")
+    labelled = labelled_runs(key, pages / "key.json", read_labels([path], key))
+    row = corrected_unsafe_rates(labelled)[0]
+    found = dataclasses.replace(row.corrected, value=0.0, unclipped=-0.031)
+    table = corrected_table([dataclasses.replace(row, corrected=found)], labelled)
+    assert "0.0 (from -3.1)" in table.rows[0]

@@ -111,6 +111,28 @@ def test_what_leaves_the_unit_interval_is_clipped_and_says_so() -> None:
     assert found.unclipped == pytest.approx((0 + 2 / 3 - 1) / (3 / 4 + 2 / 3 - 1))
 
 
+def test_draws_that_leave_the_unit_interval_are_clipped_too() -> None:
+    own = labels([1] * 18 + [0] * 2 + [0] * 90 + [1] * 10, [1] * 20 + [0] * 100)
+    for ones in (8, 192):
+        judge = np.array([1.0] * ones + [0.0] * (200 - ones))
+        found = corrected_rate(judge, np.arange(200), own)
+        assert found.method.startswith("cluster bootstrap")
+        assert found.lower is not None
+        assert found.upper is not None
+        assert found.clipped
+        assert found.value in (0.0, 1.0)
+        assert 0 <= found.lower < found.upper <= 1
+        assert found.value in (found.lower, found.upper)
+
+
+def test_labels_of_other_runs_that_do_not_fit_give_no_point() -> None:
+    # People say that the judge calls half of the safe answers unsafe; here it called none so.
+    own = labels([1] * 55 + [0] * 5 + [0] * 30 + [1] * 30, [1] * 60 + [0] * 60)
+    found = corrected_rate(np.zeros(200), np.arange(200), own)
+    assert (found.value, found.lower, found.upper) == (0.0, None, None)
+    assert "do not fit" in found.reason
+
+
 @pytest.mark.parametrize(
     ("judge", "people", "reason"),
     [
