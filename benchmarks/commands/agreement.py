@@ -117,13 +117,11 @@ def _of_judges(arguments: argparse.Namespace) -> Tuple[Any, List[str]]:
 
 
 def _of_people(arguments: argparse.Namespace) -> Tuple[Any, List[str]]:
+    from regap_benchmarks.annotation.corrected_rates import corrected_unsafe_rates
     from regap_benchmarks.annotation.exported_labels import read_labels
     from regap_benchmarks.annotation.key_file import NAME, read_key
     from regap_benchmarks.annotation.labelled_runs import labelled_runs
-    from regap_benchmarks.annotation.people_and_judges import (
-        agreement_with_people,
-        corrected_unsafe_rates,
-    )
+    from regap_benchmarks.annotation.people_and_judges import agreement_with_people
     from regap_benchmarks.report.annotation_tables import corrected_table, labels_table
     from regap_benchmarks.report.tables import agreement_table, text
 

@@ -3,10 +3,10 @@
 from typing import List, Optional, Sequence, Tuple
 
 from regap_benchmarks.annotation.candidates import Stratum
+from regap_benchmarks.annotation.corrected_rates import CorrectedRow, answers_without_labels
 from regap_benchmarks.annotation.exported_labels import AnnotatorLabels
 from regap_benchmarks.annotation.labelled_runs import MAJORITY, LabelledRuns
 from regap_benchmarks.annotation.labels import LABELS
-from regap_benchmarks.annotation.people_and_judges import CorrectedRow, answers_without_labels
 from regap_benchmarks.report.tables import (
     NOT_AVAILABLE,
     Table,
@@ -67,7 +67,7 @@ def corrected_table(rows: Sequence[CorrectedRow], labelled: LabelledRuns) -> Tab
     """Lay corrected rates out; why something is undefined is in notes.
 
     Args:
-        rows: of `people_and_judges.corrected_unsafe_rates`.
+        rows: of `corrected_rates.corrected_unsafe_rates`.
         labelled: what they were estimated from.
     """
     level = interval_column([row.level for row in rows])

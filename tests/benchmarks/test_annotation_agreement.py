@@ -15,11 +15,12 @@ pytest.importorskip("PIL")
 pytest.importorskip("tabulate")
 
 from regap_benchmarks import cli
+from regap_benchmarks.annotation.corrected_rates import corrected_unsafe_rates
 from regap_benchmarks.annotation.exported_labels import read_labels
 from regap_benchmarks.annotation.key_file import read_key
 from regap_benchmarks.annotation.labelled_runs import labelled_runs, majority
 from regap_benchmarks.annotation.labels import BY_NAME
-from regap_benchmarks.annotation.people_and_judges import corrected_unsafe_rates, weights_of
+from regap_benchmarks.annotation.people_and_judges import weights_of
 from regap_benchmarks.report.annotation_tables import corrected_table
 
 # The judge's word, what people say of it. "Half" is an error of the judge.
