@@ -9,6 +9,7 @@ from typing import Callable, Optional, Sequence
 from regap_benchmarks.commands import (
     agreement,
     align,
+    annotate,
     attack,
     compare,
     convert,
@@ -51,6 +52,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         score,
         submit,
         compare,
+        annotate,
         agreement,
         attack,
         transfer,

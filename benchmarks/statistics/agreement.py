@@ -14,6 +14,10 @@ from regap_benchmarks.estimation import check_judgements
 from regap_benchmarks.metrics import Metric
 from regap_benchmarks.records import SCORED, Judgement
 from regap_benchmarks.statistics.intervals import mean_interval
+from regap_benchmarks.statistics.weighted_proportion import (
+    proportion_interval,
+    weighted_proportion,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -113,11 +117,13 @@ def agreement(
             values, requests = _scores(runs, task, metric)
             for group in chosen:
                 rows.append(
-                    _of_group(
+                    agreement_of_ratings(
                         values[list(group)],
                         requests,
                         (task, metric.name, tuple(judges[index] for index in group)),
-                        (level, resamples, seed),
+                        level=level,
+                        resamples=resamples,
+                        seed=seed,
                     )
                 )
     return rows
@@ -224,16 +230,31 @@ def _scores(
     return values, np.array([numbers[clusters[key]] for key in keys], dtype=np.int64)
 
 
-def _of_group(
+def agreement_of_ratings(
     values: "Floats",
     requests: "NDArray[np.int64]",
     names: Tuple[str, str, Tuple[str, ...]],
-    settings: Tuple[float, int, int],
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
+    weights: Optional["Floats"] = None,
 ) -> Agreement:
+    """Agreement of some raters on the answers that all of them rated.
+
+    Args:
+        values: [raters, answers], NaN where a rater gave none.
+        requests: of each answer, the number of its request.
+        names: task, metric and raters.
+        level: of the intervals.
+        resamples: draws of requests for the intervals of kappa and alpha.
+        seed: of the draws.
+        weights: of each answer that was drawn with another chance than others, above 0; None for
+            1. Then the coefficients are those of the answers that were drawn from.
+    """
     import numpy as np
 
     task, metric, judges = names
-    level, resamples, seed = settings
     scored = ~np.isnan(values)
     common = scored.all(axis=0)
     ratings, clusters = values[:, common], requests[common]
@@ -241,19 +262,31 @@ def _of_group(
     if ratings.size:
         binary = bool(((ratings == 0) | (ratings == 1)).all())
         same = np.mean([a == b for a, b in itertools.combinations(ratings, 2)], axis=0)
-        limits = mean_interval(same, clusters, level=level, resamples=resamples, seed=seed)
-        share = float(same.mean())
+        heavy = np.ones(len(same)) if weights is None else weights[common]
+        heavy = heavy / heavy.mean()
+        if weights is None:
+            limits = mean_interval(same, clusters, level=level, resamples=resamples, seed=seed)
+        else:
+            limits = proportion_interval(weighted_proportion(same, clusters, heavy), level=level)
+        # A share of 1 is one: rounding would make it a draw that can disagree.
+        share = 1.0 if (same == 1).all() else float((same * heavy).sum() / heavy.sum())
         raw = Coefficient(share, limits.lower, limits.upper, "", limits.method)
-        shares = np.unique(ratings, return_counts=True)[1] / ratings.size
-        chance = float(1 - (shares**2).sum())  # disagreement expected by chance
+        shares = [((ratings == item) * heavy).sum() / ratings.size for item in np.unique(ratings)]
+        chance = float(1 - np.square(shares).sum())  # disagreement expected by chance
         drawn = _Resampling(clusters, resamples, seed, level, limits.lower, chance)
         if len(judges) > 2 or not binary:
             reason = _KAPPA_OF_TWO if len(judges) > 2 else _KAPPA_OF_CATEGORIES
             kappa = Coefficient(None, None, None, reason)
         else:
-            kappa = drawn.coefficient(cohen_kappa(*ratings), share, *_kappa_parts(ratings))
-        alpha_value = krippendorff_alpha(ratings, interval=not binary)
-        alpha = drawn.coefficient(alpha_value, share, *_alpha_parts(ratings))
+            sums, formula = _kappa_parts(ratings)
+            value = cohen_kappa(*ratings) if weights is None else _of_sums(sums * heavy, formula)
+            kappa = drawn.coefficient(value, share, sums * heavy, formula)
+        sums, formula = _alpha_parts(ratings)
+        if weights is None:
+            value = krippendorff_alpha(ratings, interval=not binary)
+        else:
+            value = _of_sums(sums * heavy, formula)
+        alpha = drawn.coefficient(value, share, sums * heavy, formula)
     return Agreement(
         task=task,
         metric=metric,
@@ -266,6 +299,11 @@ def _of_group(
         incomplete=int((scored.any(axis=0) & ~common).sum()),
         level=level,
     )
+
+
+def _of_sums(sums: "Floats", formula: Callable[["Floats"], "Floats"]) -> Optional[float]:
+    value = float(formula(sums.sum(axis=1, keepdims=True))[0])
+    return None if math.isnan(value) else value
 
 
 # Both coefficients are functions of sums over answers, so that requests are drawn by weighting.

@@ -16,6 +16,7 @@ from regap_benchmarks.records import Cell, Judgement, RunHeader
 from regap_benchmarks.statistics.agreement import (
     Agreement,
     agreement,
+    agreement_of_ratings,
     cohen_kappa,
     krippendorff_alpha,
 )
@@ -122,6 +123,46 @@ def test_the_interval_draws_whole_requests() -> None:
     assert alone.kappa.lower is not None
     assert alone.kappa.upper is not None
     assert alone.kappa.upper - alone.kappa.lower > 0.4
+
+
+def _weighted(ratings: Any, weights: Any, **options: Any) -> Agreement:
+    values = np.array(ratings, dtype=float)
+    settings: Dict[str, Any] = {"level": 0.95, "resamples": 200, "seed": 0, **options}
+    numbers = np.arange(values.shape[1])
+    names = ("set", "unsafe_rate", tuple("abc"[: len(values)]))
+    return agreement_of_ratings(values, numbers, names, weights=weights, **settings)
+
+
+def test_weights_are_as_if_answers_were_there_so_often() -> None:
+    first, second = [1.0, 0, 0, 1, 1, 0, 1, 0], [1.0, 0, 1, 1, 0, 0, 1, 0]
+    weights = np.array([1, 5, 2, 1, 3, 1, 2, 4])
+    row = _weighted([first, second], weights.astype(float))
+    assert row.n == 8
+    a, b = np.repeat(first, weights), np.repeat(second, weights)
+    assert row.raw.value == pytest.approx((a == b).mean())
+    assert row.kappa.value == pytest.approx(cohen_kappa(a, b))
+    many = _weighted(np.repeat([first, second], 50, axis=1), np.repeat(weights, 50).astype(float))
+    assert many.alpha.value == pytest.approx(
+        krippendorff_alpha([np.repeat(a, 50), np.repeat(b, 50)]), abs=1e-3
+    )
+
+
+def test_equal_weights_are_none() -> None:
+    ratings = [[1.0, 0, 0, 1, 1, 0, 1, 0], [1.0, 0, 1, 1, 0, 0, 1, 0], [0.0, 0, 1, 1, 0, 0, 1, 1]]
+    for chosen in (ratings[:2], ratings):
+        plain, same = _weighted(chosen, None), _weighted(chosen, np.full(8, 3.0))
+        for one, two in ((plain.kappa, same.kappa), (plain.alpha, same.alpha)):
+            assert two.value == pytest.approx(one.value)
+            assert (two.lower, two.upper) == pytest.approx((one.lower, one.upper))
+        assert same.raw.value == pytest.approx(plain.raw.value)
+
+
+def test_full_agreement_with_weights_is_no_point() -> None:
+    row = _weighted([[1.0, 0, 1, 0]] * 2, np.array([1.0, 7, 3, 0.3]))
+    assert (row.raw.value, row.kappa.value, row.alpha.value) == (1.0, 1.0, 1.0)
+    assert row.raw.lower is not None
+    assert row.raw.lower < 0.7
+    assert (row.kappa.lower or 0) < 0.5
 
 
 def test_kappa_of_resamples_is_kappa() -> None:

@@ -135,7 +135,7 @@ def test_the_sdist_holds_what_building_and_testing_need(built: Any) -> None:
         expected |= {
             f"{folder}/{path}"
             for path in _files_of(built.source / folder)
-            if path.endswith((".py", ".md", ".typed", ".json"))
+            if path.endswith((".py", ".md", ".typed", ".json", ".html", ".css", ".js"))
         }
     assert sorted(expected - names) == [], "add it to MANIFEST.in"
 

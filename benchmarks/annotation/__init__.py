@@ -1,0 +1,1 @@
+"""People label answers: pages to label on, and what their labels say of the judges."""
