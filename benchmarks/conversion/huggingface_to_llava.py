@@ -100,7 +100,7 @@ def _write_tokenizer(checkpoint: Path, output: Path) -> int:
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     from sentencepiece import SentencePieceProcessor
 
-    size = SentencePieceProcessor(model_file=str(pieces)).get_piece_size()
+    size = int(SentencePieceProcessor(model_file=str(pieces)).get_piece_size())
     added = {name: number for name, number in tokenizer.get_added_vocab().items() if number >= size}
     described = {
         "tokenizer_class": "LlamaTokenizer",
