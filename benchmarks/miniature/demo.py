@@ -7,6 +7,7 @@ the environment can.
 import os
 
 from regap_benchmarks.miniature.int8 import Int8Unit
+from regap_benchmarks.miniature.page import write_study_page
 from regap_benchmarks.miniature.report import StudyReport, make_report, write_report
 from regap_benchmarks.miniature.study import Study, StudySettings
 from regap_benchmarks.miniature.units import Say, UnitError, run_units
@@ -21,7 +22,7 @@ class DemoError(Exception):
 def run_demo(
     settings: StudySettings, *, say: Say, workers: int = 0, overwrite: bool = False
 ) -> StudyReport:
-    """Build, train, measure and write `report.md`, `report.json`, `demo.png` and `demo.svg`.
+    """Build, train, measure and write `report.md`, `report.html`, `report.json` and the figure.
 
     Interrupted, it goes on with the next call: the bases in the cache, the trainings and the
     measured checkpoints that finished with the same settings and versions are kept.
@@ -51,6 +52,7 @@ def run_demo(
         )
         report = make_report(study, quantized=int8.lines())
         write_report(study, report)
+        write_study_page(study, report.sentences)
     except (UnitError, ValueError) as error:
         raise DemoError(f"{error} The logs lie in {settings.output}.") from error
     return report

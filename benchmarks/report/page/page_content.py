@@ -149,6 +149,38 @@ def comparison_content(
     )
 
 
+def side_by_side_content(
+    title: str,
+    runs: Sequence[PageRun],
+    conclusions: Sequence[Conclusion],
+    extras: Extras = Extras(),
+    *,
+    level: float,
+    resamples: int,
+    seed: int,
+) -> PageContent:
+    """The page of groups that were asked different questions, and are shown but not compared.
+
+    Args:
+        title: of the page.
+        runs: of all groups.
+        conclusions: what whoever compared them has found.
+        extras: gaps and trainings.
+        level: of the intervals of single runs.
+        resamples: draws of each bootstrap of these.
+        seed: of the draws.
+
+    Raises:
+        ValueError: see `estimation.estimate`.
+    """
+    main = main_of(runs)
+    estimates = estimate_runs(runs, main, level=level, resamples=resamples, seed=seed)
+    groups = list(dict.fromkeys(run.group for run in runs))
+    agreed = agreement_of_runs(runs, main, level=level, resamples=resamples, seed=seed)
+    sections = _sections(runs, estimates, extras, groups, agreed)
+    return PageContent(title, tuple(runs), _facts(runs), tuple(conclusions), tuple(sections))
+
+
 def run_content(
     run: PageRun, extras: Extras = Extras(), *, level: float, resamples: int, seed: int
 ) -> PageContent:
@@ -271,7 +303,7 @@ def _facts(runs: Sequence[PageRun]) -> Tuple[Tuple[str, str], ...]:
         more = len(models) - len(named)
         named += [f"and {more} more"] * (more > 0)
         facts.append((group or "Model", count + ", ".join(named)))
-    cells = [cell for run in runs[:1] for cell in run.header.cells]
+    cells = [cell for run in runs for cell in run.header.cells]
     facts.append(("Sets", ", ".join(dict.fromkeys(cell.task for cell in cells))))
     facts.append(("Pictures", ", ".join(dict.fromkeys(cell.condition for cell in cells))))
     judges = dict.fromkeys(judge for run in runs for judge in run.judgements)
