@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Mapping, Tuple
 
+from regap_benchmarks.miniature.base import RECIPES
 from regap_benchmarks.miniature.measuring import MeasureSettings
 from regap_benchmarks.miniature.study import StudySettings
 from regap_plugin.config import unknown_name
@@ -88,6 +89,10 @@ class Plan:
                 conditions=self.conditions,
             ),
         )
+
+    def study_depth(self) -> int:
+        """Layers of the language models."""
+        return RECIPES[self.recipe].sizes.layers
 
     def describe(self) -> Dict[str, Any]:
         """As JSON."""

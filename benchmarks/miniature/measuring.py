@@ -4,7 +4,7 @@ All of it by the benchmarks package itself, into run folders that its other comm
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -97,6 +97,7 @@ class Checkpoint:
         loss: formula of the term.
         weight: lambda; None without the flag.
         step: of the training.
+        variant: what else sets it apart, such as a later layer of the term; "" for nothing.
         values: by name; rates as "NAME:CONDITION", distances as "gap:NAME:LAYER".
     """
 
@@ -105,6 +106,7 @@ class Checkpoint:
     weight: Optional[float]
     step: int
     values: Mapping[str, Number] = field(default_factory=dict)
+    variant: str = ""
 
     def get(self, name: str) -> Optional[float]:
         """A value; None where it was not measured or nothing was scored."""
@@ -116,7 +118,7 @@ def measure_checkpoint(
     folder: Path,
     *,
     checkpoint: Path,
-    base: Path,
+    base: Optional[Path],
     world: Path,
     who: Checkpoint,
     settings: MeasureSettings,
@@ -127,14 +129,17 @@ def measure_checkpoint(
     Args:
         folder: for the run folders.
         checkpoint: of stage 1, by upstream's trainer.
-        base: folder of its language model.
+        base: folder of its language model; None where the checkpoint is whole.
         world: folder of `world.json`.
         who: names the checkpoint.
         settings: how much.
         progress: makes what is told of a stage.
     """
     options = ModelOptions(
-        path=str(checkpoint), base=str(base), dtype="float32", conversation=_CONVERSATION
+        path=str(checkpoint),
+        base=str(base) if base else None,
+        dtype="float32",
+        conversation=_CONVERSATION,
     )
     values: Dict[str, Number] = {}
     values.update(_gap(folder, options, settings, progress))
@@ -156,7 +161,7 @@ def measure_checkpoint(
         settings.questions,
     )
     values[VQA_ACCURACY] = found["accuracy:own"]
-    measured = Checkpoint(who.seed, who.loss, who.weight, who.step, values)
+    measured = replace(who, values=values)
     write_json(folder / NUMBERS_FILE, {**asdict(measured), "settings": settings.describe()})
     return measured
 
@@ -178,7 +183,14 @@ def read_numbers(path: Path) -> Checkpoint:
     """Read what `measure_checkpoint` wrote."""
     content = json.loads(path.read_text(encoding="utf-8"))
     values = {name: Number(**number) for name, number in content["values"].items()}
-    return Checkpoint(content["seed"], content["loss"], content["weight"], content["step"], values)
+    return Checkpoint(
+        content["seed"],
+        content["loss"],
+        content["weight"],
+        content["step"],
+        values,
+        content.get("variant", ""),
+    )
 
 
 def is_measured(folder: Path, settings: MeasureSettings) -> bool:
@@ -231,7 +243,7 @@ def estimates_of(folder: RunFolder) -> Dict[str, Number]:
 def _gap(
     folder: Path, options: ModelOptions, settings: MeasureSettings, progress: Progress
 ) -> Dict[str, Number]:
-    pairs = _pairs(settings.pairs)
+    pairs = drawn_pairs(settings.pairs, _PAIR_SERIES)
     how = GapSettings(protocol=PAIRS, resamples=settings.resamples)
     source = source_named("llava").load(options)
     try:
@@ -268,9 +280,10 @@ def _gap(
     return found
 
 
-def _pairs(count: int) -> Pairs:
+def drawn_pairs(count: int, series: int) -> Pairs:
+    """Drawn pictures of a series with their captions."""
     found: List[Pair] = []
     for index in range(count):
-        caption = plan_picture(seed=_PAIR_SERIES, index=index).caption
-        found.append(Pair(f"{index:03d}", drawn_picture(_PAIR_SERIES, index), caption))
+        caption = plan_picture(seed=series, index=index).caption
+        found.append(Pair(f"{index:03d}", drawn_picture(series, index), caption))
     return make_pairs(found, folder=None, limit=count, where="the miniature's pairs")

@@ -27,6 +27,7 @@ from regap_benchmarks.miniature.cache import is_made, place_of
 from regap_benchmarks.miniature.checkpoints import write_projector
 from regap_benchmarks.miniature.dataset import write_captions
 from regap_benchmarks.miniature.measuring import (
+    NUMBERS_FILE,
     Checkpoint,
     MeasureSettings,
     is_measured,
@@ -116,11 +117,12 @@ class StudySettings:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training of a study: its seed, formula and weight (None without the flag)."""
+    """One training of a study: its seed, formula and weight (None without the flag), and layer."""
 
     seed: int
     loss: str
     weight: Optional[float]
+    layer: int = 0
 
     @property
     def name(self) -> str:
@@ -128,14 +130,21 @@ class PlannedRun:
         if self.weight is None:
             return f"seed-{self.seed}-no-flag"
         loss = f"-{self.loss}" if self.weight else ""
-        return f"seed-{self.seed}{loss}-weight-{self.weight:g}"
+        layer = f"-layer-{self.layer}" if self.layer else ""
+        return f"seed-{self.seed}{loss}-weight-{self.weight:g}{layer}"
+
+    @property
+    def variant(self) -> str:
+        """What sets it apart beside loss and weight."""
+        return f"layer {self.layer}" if self.layer else ""
 
     @property
     def flags(self) -> Tuple[str, ...]:
         """Of the trainer."""
         if self.weight is None:
             return ()
-        return ("--regap_weight", repr(self.weight), "--regap_loss", self.loss)
+        layer = ("--regap_layer", str(self.layer)) if self.layer else ()
+        return ("--regap_weight", repr(self.weight), "--regap_loss", self.loss, *layer)
 
 
 class Study:
@@ -143,13 +152,15 @@ class Study:
 
     Args:
         settings: what is trained and measured.
+        more: trainings beside those of the settings; of each only the last step is measured.
 
     Raises:
         UnitError: a package is missing.
     """
 
-    def __init__(self, settings: StudySettings) -> None:
+    def __init__(self, settings: StudySettings, more: Sequence[PlannedRun] = ()) -> None:
         self.settings = settings
+        self.more = tuple(more)
         self.folder = settings.output.resolve()
         self._script = training_script()
 
@@ -163,6 +174,7 @@ class Study:
                 runs += [PlannedRun(seed, loss, weight) for weight in settings.weights]
             if settings.identity and place == 0:
                 runs.append(PlannedRun(seed, settings.losses[0], None))
+            runs += [each for each in self.more if each.seed == seed]
         return runs
 
     def run_of(self, planned: PlannedRun) -> UpstreamRun:
@@ -195,15 +207,22 @@ class Study:
                 units.append(self._measure_unit(planned))
         return units
 
+    def measured(self, planned: PlannedRun) -> Dict[int, Path]:
+        """The folders of what is measured of a training, by step; it must be finished."""
+        folder = self.folder / "measured" / planned.name
+        steps = self.run_of(planned).checkpoints()
+        if planned in self.more:
+            steps = {max(steps): steps[max(steps)]}
+        return {step: folder / f"step-{step:05d}" for step in steps}
+
     def checkpoints(self) -> List[Checkpoint]:
         """The numbers of all that is measured."""
         return [
-            read_numbers(path)
+            read_numbers(folder / NUMBERS_FILE)
             for planned in self.planned()
             if planned.weight is not None
-            for path in sorted(
-                (self.folder / "measured" / planned.name).glob("step-*/numbers.json")
-            )
+            for folder in self.measured(planned).values()
+            if (folder / NUMBERS_FILE).is_file()
         ]
 
     def check_losses(self) -> None:
@@ -218,13 +237,21 @@ class Study:
         for name in self.settings.losses:
             known.loss(name)
 
-    def claim(self, *, overwrite: bool = False) -> None:
+    def claim(self, *, overwrite: bool = False, shared: bool = False) -> None:
         """Make the folder, or see that it holds this study.
+
+        Args:
+            overwrite: delete what an earlier one left.
+            shared: that of a study with other seeds, losses or weights will do: it has trainings
+                that this one needs, or needs others in any case. Its settings stay.
 
         Raises:
             UnitError: it holds something else.
         """
-        claim_folder(self.folder, self.settings.stored(), overwrite=overwrite)
+        stored = self.settings.stored()
+        if shared:
+            stored = {**stored, **_additive_settings(self.folder / "settings.json")}
+        claim_folder(self.folder, stored, overwrite=overwrite)
 
     def base_folder(self, seed: int) -> Path:
         """Where a seed's language model, world, pictures and first projector lie."""
@@ -307,20 +334,16 @@ class Study:
     def _measure_unit(self, planned: PlannedRun) -> Unit:
         run = self.run_of(planned)
         settings = self.settings.measure
-        folder = self.folder / "measured" / planned.name
-
-        def places() -> Mapping[int, Path]:
-            return run.checkpoints()
 
         def is_done() -> bool:
             return run.is_done() and all(
-                is_measured(folder / f"step-{step:05d}", settings) for step in places()
+                is_measured(folder, settings) for folder in self.measured(planned).values()
             )
 
         def measure(processes: Processes, say: Say) -> None:
             base = self.base_folder(planned.seed)
-            for step, checkpoint in places().items():
-                here = folder / f"step-{step:05d}"
+            checkpoints = run.checkpoints()
+            for step, here in self.measured(planned).items():
                 if is_measured(here, settings):
                     continue
                 # Answers of an earlier training under the same name would be refused.
@@ -328,12 +351,18 @@ class Study:
                 with quiet(self.folder / "logs" / f"measure-{planned.name}.log"):
                     measure_checkpoint(
                         here,
-                        checkpoint=checkpoint,
+                        checkpoint=checkpoints[step],
                         base=base / LANGUAGE_MODEL,
                         world=base,
-                        who=Checkpoint(planned.seed, planned.loss, planned.weight, step),
+                        who=Checkpoint(
+                            planned.seed,
+                            planned.loss,
+                            planned.weight,
+                            step,
+                            variant=planned.variant,
+                        ),
                         settings=settings,
-                        progress=_say_nothing,
+                        progress=say_nothing,
                     )
                 say(f"step {step} measured")
 
@@ -341,7 +370,16 @@ class Study:
         return Unit(name, (f"train {planned.name}",), is_done, measure, here=True)
 
 
-def _say_nothing(stage: str) -> Callable[[int, int], None]:
+def _additive_settings(marker: Path) -> Dict[str, Any]:
+    """Of a study's settings those that only say which trainings there are."""
+    found: Any = {}
+    if marker.is_file():
+        with contextlib.suppress(ValueError):
+            found = json.loads(marker.read_text(encoding="utf-8"))
+    return {name: found[name] for name in ("seeds", "losses", "weights") if name in found}
+
+
+def say_nothing(stage: str) -> Callable[[int, int], None]:
     """A checkpoint of the miniature is measured in seconds: its unit's lines are enough."""
     return lambda done, total: None
 
