@@ -9,7 +9,14 @@ import os
 from pathlib import Path
 from typing import Dict, Optional
 
-from regap_benchmarks.experiments import gap_and_safety, layers, trained_models, weights
+from regap_benchmarks.experiments import (
+    defences,
+    gap_and_safety,
+    layers,
+    stages,
+    trained_models,
+    weights,
+)
 from regap_benchmarks.experiments.plan import Plan, PlanError, read_plan
 from regap_benchmarks.experiments.recipe import Recipe
 from regap_benchmarks.experiments.result import Result, write_result
@@ -45,6 +52,8 @@ RECIPES: Dict[str, Recipe] = {
             weights.analyse,
         ),
         layers.RECIPE,
+        stages.RECIPE,
+        defences.RECIPE,
         trained_models.RECIPE,
     )
 }

@@ -174,9 +174,47 @@ def ask_requests(
     progress: Progress,
     *,
     name: str = "requests",
+    defences: Sequence[str] = (),
 ) -> Dict[str, Number]:
-    """Ask the world's requests under picture conditions; both judges' rates by condition."""
-    return _run(folder / name, options, [_REQUESTS], conditions, world, _SHORT, progress)
+    """Ask the world's requests under picture conditions; both judges' rates by condition.
+
+    Args:
+        folder: for the run's folder.
+        options: how the checkpoint is loaded.
+        world: folder of `world.json`.
+        conditions: pictures beside the requests.
+        progress: makes what is told of a stage.
+        name: of the run's folder.
+        defences: names of those that stand before the model.
+
+    Raises:
+        ValueError: a defence that there is not.
+    """
+    return _run(
+        folder / name,
+        options,
+        [_REQUESTS],
+        conditions,
+        world,
+        _SHORT,
+        progress,
+        defences=defences,
+    )
+
+
+def defence_kinds(names: Sequence[str]) -> List[Any]:
+    """The defences of these names, of this installation.
+
+    Raises:
+        ValueError: one that there is not; names what there is.
+    """
+    registry = getattr(load_plugins(), "defences", None)
+    if registry is None:
+        raise ValueError(
+            f"Defences {', '.join(names)}: expected a regap_benchmarks with defences, found one"
+            " without. Install a later one."
+        )
+    return [registry.get(name) for name in names]
 
 
 def read_numbers(path: Path) -> Checkpoint:
@@ -211,8 +249,10 @@ def _run(
     new_tokens: int,
     progress: Progress,
     limit: Optional[int] = None,
+    defences: Sequence[str] = (),
 ) -> Dict[str, Number]:
     plugins = load_plugins()
+    more: Dict[str, Any] = {"defences": defence_kinds(defences)} if defences else {}
     folder = RunFolder(path)
     settings = RunSettings(
         runner=plugins.runners.get("llava"),
@@ -223,6 +263,7 @@ def _run(
         limit=limit,
         data=data,
         batch_size=_BATCH,
+        **more,
     )
     generate_run(folder, settings, progress=progress)
     judge_run(folder, _JUDGES, plugins, progress=progress)
