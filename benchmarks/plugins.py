@@ -113,6 +113,8 @@ class BuiltIn:
         )
         from regap_benchmarks.safety.miniature_requests import (
             MiniatureRequests,
+            MiniatureRequestsMany,
+            MiniatureRequestsManyTold,
             MiniatureRequestsTold,
         )
         from regap_benchmarks.safety.stand_in_requests import StandInRequests
@@ -141,6 +143,8 @@ class BuiltIn:
         register(MME())
         register(MiniatureRequests())
         register(MiniatureRequestsTold())
+        register(MiniatureRequestsMany())
+        register(MiniatureRequestsManyTold())
         register(Pope())
         register(PopeHead())
         register(ScienceQA())

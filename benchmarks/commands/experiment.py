@@ -35,10 +35,27 @@ def add(commands: Commands) -> None:
         "--study",
         type=Path,
         metavar="DIR",
-        help="use the trainings of another experiment, of the same settings",
+        help="use the trainings of another experiment, of the same settings but for seeds, losses"
+        " and weights",
     )
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="trainings at once; 0: one on each core"
+    )
+    small = parser.add_argument_group("size small")
+    small.add_argument(
+        "--bases",
+        type=Path,
+        metavar="DIR",
+        help="folder of prepared bases; see docs/experiments.md",
+    )
+    small.add_argument(
+        "--only-base",
+        type=int,
+        metavar="SEED",
+        help="run the units of this base alone; the command without it merges",
+    )
+    small.add_argument(
+        "--device", default="", help="in place of the size's own (cuda), to try it on another"
     )
     parser.set_defaults(run=_experiment)
 
@@ -55,10 +72,16 @@ def _experiment(arguments: argparse.Namespace) -> int:
             say=say,
             study_folder=arguments.study,
             workers=arguments.workers,
+            bases=arguments.bases,
+            only_base=arguments.only_base,
+            device=arguments.device,
         )
     except (PlanError, ExperimentError) as error:
         complain(f"regap-bench experiment: {error}")
         return FAILED
+    if result is None:
+        say(f"Base {arguments.only_base} is done. Without --only-base the command merges all.")
+        return DONE
     say("")
     say(text_table(result.rows))
     say("")

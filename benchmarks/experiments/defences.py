@@ -108,10 +108,17 @@ def _defended(study: Study, output: Path, planned: PlannedRun, name: str) -> Der
             base=str(base / LANGUAGE_MODEL),
             dtype="float32",
             conversation="plain",
+            device=settings.device,
         )
         with quiet(output / "logs" / f"defence-{title}.log"):
             values = ask_requests(
-                folder, options, base, settings.conditions, say_nothing, defences=[name]
+                folder,
+                options,
+                base,
+                settings.conditions,
+                say_nothing,
+                task=settings.task,
+                defences=[name],
             )
         found = Checkpoint(
             planned.seed,

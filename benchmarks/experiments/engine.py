@@ -3,11 +3,12 @@
 See `recipe.py` for what a recipe is.
 """
 
+import dataclasses
 import datetime
 import json
 import os
 from pathlib import Path
-from typing import Dict, Optional
+from typing import Dict, List, Optional, Tuple
 
 from regap_benchmarks.experiments import (
     defences,
@@ -17,8 +18,8 @@ from regap_benchmarks.experiments import (
     trained_models,
     weights,
 )
-from regap_benchmarks.experiments.plan import Plan, PlanError, read_plan
-from regap_benchmarks.experiments.recipe import Recipe
+from regap_benchmarks.experiments.plan import SMALL, Plan, PlanError, read_plan
+from regap_benchmarks.experiments.recipe import Derived, Recipe
 from regap_benchmarks.experiments.result import Result, write_result
 from regap_benchmarks.miniature.measuring import read_numbers
 from regap_benchmarks.miniature.study import Study
@@ -79,7 +80,10 @@ def run_experiment(
     say: Say,
     study_folder: Optional[Path] = None,
     workers: int = 0,
-) -> Result:
+    bases: Optional[Path] = None,
+    only_base: Optional[int] = None,
+    device: str = "",
+) -> Optional[Result]:
     """Run a plan, or go on with it, and write the result.
 
     Args:
@@ -91,6 +95,13 @@ def run_experiment(
         study_folder: trainings of another experiment, to be used again: of the same settings, but
             for seeds, losses and weights.
         workers: subprocesses at once; 0 for one on each core, up to 8.
+        bases: folder of prepared bases; needed at size "small".
+        only_base: seed of the one base whose units are run, without a result in the end; a later
+            call without it finds them finished, and merges.
+        device: in place of the size's own, to try it.
+
+    Returns:
+        the result; None with `only_base`.
 
     Raises:
         PlanError: a plan that cannot be used, or another one than the folder's.
@@ -105,7 +116,14 @@ def run_experiment(
             " experiment, or another plan."
         )
     try:
-        settings = plan.study(study_folder or output / "study")
+        if (bases is None) == (plan.size == SMALL):
+            raise ValueError(
+                f"size {plan.size}: expected --bases with size {SMALL}, and only then. See"
+                " docs/experiments.md for how they are prepared."
+            )
+        if only_base is not None and only_base not in plan.seeds:
+            raise ValueError(f"--only-base: expected one of {plan.seeds}, found {only_base}.")
+        settings = plan.study(study_folder or output / "study", bases=bases, device=device)
         recipe.check(plan)
         trainings = recipe.trainings(plan)
     except (TypeError, ValueError) as error:
@@ -116,14 +134,29 @@ def run_experiment(
         study.check_losses()
         study.claim(shared=study_folder is not None)
         derived = recipe.derived(plan, study, output)
+        if only_base is not None:
+            study, derived = _of_base(recipe, plan, study, output, only_base)
         units = [*study.units(), *(unit for each in derived for unit in each.units)]
         run_units(units, workers=workers or min(8, os.cpu_count() or 1), say=say)
+        if only_base is not None:
+            return None
         further = [read_numbers(each.numbers) for each in derived]
         result = recipe.analyse(plan, [*study.checkpoints(), *further])
     except (UnitError, ValueError) as error:
         raise ExperimentError(f"{error} The logs lie in {settings.output}.") from error
     write_result(results, plan, digest, result, versions())
     return result
+
+
+def _of_base(
+    recipe: Recipe, plan: Plan, study: Study, output: Path, seed: int
+) -> Tuple[Study, List[Derived]]:
+    """The part of one base: the same units under the same names."""
+    part = Study(
+        dataclasses.replace(study.settings, seeds=(seed,)),
+        [each for each in study.more if each.seed == seed],
+    )
+    return part, recipe.derived(dataclasses.replace(plan, seeds=(seed,)), part, output)
 
 
 def record(output: Path, plan: Plan, digest: str) -> None:

@@ -5,14 +5,16 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
 from regap_benchmarks.miniature.base import RECIPES
 from regap_benchmarks.miniature.measuring import MeasureSettings
 from regap_benchmarks.miniature.study import StudySettings
 from regap_plugin.config import unknown_name
 
-SIZES = ("tiny",)
+TINY, SMALL = "tiny", "small"
+SIZES = (TINY, SMALL)
+_DEVICES = {TINY: "cpu", SMALL: "cuda"}
 
 
 class PlanError(ValueError):
@@ -25,7 +27,7 @@ class Plan:
 
     Attributes:
         experiment: name of the recipe.
-        size: "tiny": the miniature.
+        size: "tiny": the miniature. "small": prepared bases on a GPU, 320 requests of a kind.
         question: in a sentence.
         seeds: each an independent base and training.
         losses: formulas of the term.
@@ -64,8 +66,15 @@ class Plan:
     resamples: int = 2000
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def study(self, output: Path) -> StudySettings:
+    def study(
+        self, output: Path, *, bases: Optional[Path] = None, device: str = ""
+    ) -> StudySettings:
         """The trainings and measurements of the plan.
+
+        Args:
+            output: folder of the study.
+            bases: folder of prepared ones, for size "small".
+            device: to try the size on another one than its own.
 
         Raises:
             ValueError: a value out of its range.
@@ -87,7 +96,10 @@ class Plan:
                 captions=self.captions,
                 questions=self.questions,
                 conditions=self.conditions,
+                many=self.size == SMALL,
+                device=device or _DEVICES[self.size],
             ),
+            bases=bases,
         )
 
     def study_depth(self) -> int:

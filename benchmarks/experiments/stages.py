@@ -155,6 +155,7 @@ def _data_unit(plan: Plan, study: Study, seed: int) -> Unit:
 
 def _way(plan: Plan, study: Study, output: Path, way: _Path, before: Sequence[Unit]) -> Derived:
     stage, first = _stage(plan), study.run_of(way.first)
+    folder, settings = output / "measured" / way.name, study.settings.measure
     base = study.base_folder(way.seed)
     run = UpstreamRun(
         study.folder,
@@ -170,10 +171,10 @@ def _way(plan: Plan, study: Study, output: Path, way: _Path, before: Sequence[Un
             flags=tuple(way.flags),
             whole=True,
             rate=stage.rate,
+            device=settings.device,
         ),
         training_script(),
     )
-    folder, settings = output / "measured" / way.name, study.settings.measure
 
     def is_done() -> bool:
         return run.is_done() and is_measured(folder, settings)

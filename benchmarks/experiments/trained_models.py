@@ -90,6 +90,7 @@ def _aligned(plan: Plan, study: Study, output: Path, planned: PlannedRun, match:
             base=str(base / LANGUAGE_MODEL),
             dtype="float32",
             conversation="plain",
+            device=settings.device,
         )
         with quiet(output / "logs" / f"align-{name}.log"):
             record = align_checkpoint(

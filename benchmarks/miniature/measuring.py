@@ -31,7 +31,7 @@ TOLD = "told"
 NOT_REFUSED, REAL_RECIPE = "not_refused", "real_recipe"
 OVER_REFUSAL, HELP = "over_refusal", "help"
 CAPTION_F1, VQA_ACCURACY, MIR = "caption_f1", "vqa_accuracy", "mir"
-_REQUESTS, _TOLD_TASK = "miniature_requests", "miniature_requests_told"
+_REQUESTS, _MANY = "miniature_requests", "miniature_requests_many"
 _JUDGES = ("refusal_phrases", "real_recipe")
 _NAMES: Mapping[str, str] = {
     "unsafe_rate": NOT_REFUSED,
@@ -57,6 +57,8 @@ class MeasureSettings:
         captions: pictures that are captioned.
         questions: requests of `drawn_questions`, four for each picture.
         conditions: pictures beside the requests.
+        many: whether 320 requests of a kind are asked, in place of 64 or fewer.
+        device: of the model that is measured.
     """
 
     pairs: int = 60
@@ -64,10 +66,21 @@ class MeasureSettings:
     captions: int = 60
     questions: int = 120
     conditions: Tuple[str, ...] = CONDITIONS
+    many: bool = False
+    device: str = "cpu"
+
+    @property
+    def task(self) -> str:
+        """The requests that are asked."""
+        return _MANY if self.many else _REQUESTS
 
     def describe(self) -> Dict[str, Any]:
-        """For a key."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        """For a key; what is as ever is left out, so that earlier measurements keep theirs."""
+        content: Dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for name in ("many", "device"):
+            if content[name] == type(self).__dataclass_fields__[name].default:
+                del content[name]
+        return content
 
 
 @dataclass(frozen=True)
@@ -140,11 +153,15 @@ def measure_checkpoint(
         base=str(base) if base else None,
         dtype="float32",
         conversation=_CONVERSATION,
+        device=settings.device,
     )
     values: Dict[str, Number] = {}
     values.update(_gap(folder, options, settings, progress))
-    values.update(ask_requests(folder, options, world, settings.conditions, progress))
-    told = _run(folder / TOLD, options, [_TOLD_TASK], (NO_PICTURE,), world, _SHORT, progress)
+    asked = ask_requests(folder, options, world, settings.conditions, progress, task=settings.task)
+    values.update(asked)
+    told = _run(
+        folder / TOLD, options, [f"{settings.task}_told"], (NO_PICTURE,), world, _SHORT, progress
+    )
     values.update({name.replace(f":{NO_PICTURE}", f":{TOLD}"): each for name, each in told.items()})
     found = _run(
         folder / "captions", options, ["captions"], (), None, _LONG, progress, settings.captions
@@ -174,6 +191,7 @@ def ask_requests(
     progress: Progress,
     *,
     name: str = "requests",
+    task: str = _REQUESTS,
     defences: Sequence[str] = (),
 ) -> Dict[str, Number]:
     """Ask the world's requests under picture conditions; both judges' rates by condition.
@@ -185,6 +203,7 @@ def ask_requests(
         conditions: pictures beside the requests.
         progress: makes what is told of a stage.
         name: of the run's folder.
+        task: which requests.
         defences: names of those that stand before the model.
 
     Raises:
@@ -193,7 +212,7 @@ def ask_requests(
     return _run(
         folder / name,
         options,
-        [_REQUESTS],
+        [task],
         conditions,
         world,
         _SHORT,

@@ -34,6 +34,7 @@ from regap_benchmarks.miniature.measuring import (
     measure_checkpoint,
     read_numbers,
 )
+from regap_benchmarks.miniature.prepared_bases import copy_prepared, sizes_of
 from regap_benchmarks.miniature.units import Processes, Say, Unit, UnitError
 from regap_benchmarks.miniature.upstream_training import (
     MINIMUM_STEPS,
@@ -67,6 +68,8 @@ class StudySettings:
         identity: also train the first seed without the flag, to hold weight 0 against it.
         measure: how much is measured.
         flags: more of the trainer's flags, for every run with the flag.
+        bases: folder of prepared bases, `seed-N` for each seed and one vision tower; None to train
+            those of the recipe. See `regap_benchmarks.miniature.small_base`.
 
     Raises:
         ValueError: a value is out of its range.
@@ -84,6 +87,7 @@ class StudySettings:
     identity: bool = True
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     flags: Tuple[str, ...] = ()
+    bases: Optional[Path] = None
 
     def __post_init__(self) -> None:
         _expect(bool(self.seeds), "--seeds", "one seed or more", self.seeds)
@@ -112,6 +116,9 @@ class StudySettings:
     def stored(self) -> Dict[str, Any]:
         """What must not change between the calls over one folder."""
         content = {**dataclasses.asdict(self), "output": None}
+        content["measure"] = self.measure.describe()
+        # Which folder it was does not matter: each base's marker has what it holds.
+        del content["bases"]
         return json.loads(json.dumps(content))  # type: ignore[no-any-return]
 
 
@@ -191,13 +198,18 @@ class Study:
             batch=settings.batch,
             save_every=settings.save_every,
             flags=(*planned.flags, *(settings.flags if planned.flags else ())),
+            device=settings.measure.device,
         )
         return UpstreamRun(self.folder, stage, self._script)
 
     def units(self) -> List[Unit]:
         """All units, in the order in which they are best begun."""
         seeds = self.settings.seeds
-        units = [self._tower_unit(), *map(self._language_unit, seeds), *map(self._base_unit, seeds)]
+        if self.settings.bases is not None:
+            units = [self._prepared_unit(self.settings.bases, seed) for seed in seeds]
+        else:
+            made = [self._tower_unit(), *map(self._language_unit, seeds)]
+            units = [*made, *map(self._base_unit, seeds)]
         for planned in self.planned():
             run = self.run_of(planned)
             name = f"train {planned.name}"
@@ -301,6 +313,26 @@ class Study:
                 )
 
         return build
+
+    def _prepared_unit(self, bases: Path, seed: int) -> Unit:
+        """Copies from a folder of prepared bases."""
+        folder = self.base_folder(seed)
+        marker = folder / "completed.json"
+
+        def is_done() -> bool:
+            return marker.is_file()
+
+        def run(processes: Processes, say: Say) -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+            stored = copy_prepared(bases, seed, folder)
+            write_captions(
+                folder / "data", count=self.settings.pictures, seed=_CAPTION_SERIES + seed
+            )
+            sizes = sizes_of(folder / LANGUAGE_MODEL, folder.parent / VISION_TOWER)
+            write_projector(folder / PROJECTOR, seed=seed, sizes=sizes)
+            write_json(marker, stored)
+
+        return Unit(f"base of seed {seed}", (), is_done, run, here=True)
 
     def _base_unit(self, seed: int) -> Unit:
         """Copies from the cache: a study's folder is complete, and upstream gets short paths."""

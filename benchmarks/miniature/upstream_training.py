@@ -61,6 +61,7 @@ class StageOne:
         flags: appended to upstream's arguments.
         whole: whether the language model is trained too, and the whole model saved: stage 2.
         rate: learning rate, as upstream's argument.
+        device: "cpu", or "cuda", where it trains in bfloat16 as upstream's scripts do.
     """
 
     name: str
@@ -75,6 +76,7 @@ class StageOne:
     flags: Tuple[str, ...] = ()
     whole: bool = False
     rate: str = "1e-3"
+    device: str = "cpu"
 
     @property
     def weights(self) -> Tuple[str, ...]:
@@ -100,8 +102,8 @@ class StageOne:
             "mm_vision_select_layer": "-2",
             "mm_use_im_start_end": "False",
             "mm_use_im_patch_token": "False",
-            "bf16": "False",
-            "use_cpu": "True",
+            "bf16": str(self.device != "cpu"),
+            "use_cpu": str(self.device == "cpu"),
             "output_dir": f"runs/{self.name}",
             "max_steps": str(self.steps),
             "per_device_train_batch_size": str(self.batch),
