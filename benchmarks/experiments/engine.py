@@ -18,7 +18,7 @@ from regap_benchmarks.experiments import (
     trained_models,
     weights,
 )
-from regap_benchmarks.experiments.plan import SMALL, Plan, PlanError, read_plan
+from regap_benchmarks.experiments.plan import PAPER, SMALL, Plan, PlanError, read_plan
 from regap_benchmarks.experiments.recipe import Derived, Recipe
 from regap_benchmarks.experiments.result import Result, write_result
 from regap_benchmarks.miniature.measuring import read_numbers
@@ -116,6 +116,8 @@ def run_experiment(
             " experiment, or another plan."
         )
     try:
+        if plan.size == PAPER:
+            raise ValueError("size paper: expected its commands to be printed, not to be run.")
         if (bases is None) == (plan.size == SMALL):
             raise ValueError(
                 f"size {plan.size}: expected --bases with size {SMALL}, and only then. See"

@@ -12,9 +12,10 @@ from regap_benchmarks.miniature.measuring import MeasureSettings
 from regap_benchmarks.miniature.study import StudySettings
 from regap_plugin.config import unknown_name
 
-TINY, SMALL = "tiny", "small"
-SIZES = (TINY, SMALL)
+TINY, SMALL, PAPER = "tiny", "small", "paper"
+SIZES = (TINY, SMALL, PAPER)
 _DEVICES = {TINY: "cpu", SMALL: "cuda"}
+_DEPTHS = {SMALL: 30, PAPER: 32}  # of SmolLM2-135M, of Vicuna-7B
 
 
 class PlanError(ValueError):
@@ -28,6 +29,7 @@ class Plan:
     Attributes:
         experiment: name of the recipe.
         size: "tiny": the miniature. "small": prepared bases on a GPU, 320 requests of a kind.
+            "paper": the official models; its commands are printed.
         question: in a sentence.
         seeds: each an independent base and training.
         losses: formulas of the term.
@@ -104,7 +106,7 @@ class Plan:
 
     def study_depth(self) -> int:
         """Layers of the language models."""
-        return RECIPES[self.recipe].sizes.layers
+        return _DEPTHS.get(self.size) or RECIPES[self.recipe].sizes.layers
 
     def describe(self) -> Dict[str, Any]:
         """As JSON."""

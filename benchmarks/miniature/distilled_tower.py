@@ -116,7 +116,7 @@ def distil_tower(
     pixels = drawn_pixels(
         CLIPImageProcessor.from_pretrained(folder), recipe.pictures, recipe.series
     )
-    parts = torch.split(pixels, recipe.batch)  # type: ignore[no-untyped-call]
+    parts = torch.split(pixels, recipe.batch)
     targets = torch.cat([teacher(part.to(device)).cpu() for part in parts])
     places = (sizes.image_side // sizes.patch_side) ** 2
     if targets.shape[1] != places:

@@ -12,7 +12,7 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from regap_benchmarks.miniature.base import (
     LANGUAGE,
@@ -35,6 +35,7 @@ from regap_benchmarks.miniature.measuring import (
     read_numbers,
 )
 from regap_benchmarks.miniature.prepared_bases import copy_prepared, sizes_of
+from regap_benchmarks.miniature.study_folder import additive_settings, claim_folder
 from regap_benchmarks.miniature.units import Processes, Say, Unit, UnitError
 from regap_benchmarks.miniature.upstream_training import (
     MINIMUM_STEPS,
@@ -262,7 +263,7 @@ class Study:
         """
         stored = self.settings.stored()
         if shared:
-            stored = {**stored, **_additive_settings(self.folder / "settings.json")}
+            stored = {**stored, **additive_settings(self.folder / "settings.json")}
         claim_folder(self.folder, stored, overwrite=overwrite)
 
     def base_folder(self, seed: int) -> Path:
@@ -402,15 +403,6 @@ class Study:
         return Unit(name, (f"train {planned.name}",), is_done, measure, here=True)
 
 
-def _additive_settings(marker: Path) -> Dict[str, Any]:
-    """Of a study's settings those that only say which trainings there are."""
-    found: Any = {}
-    if marker.is_file():
-        with contextlib.suppress(ValueError):
-            found = json.loads(marker.read_text(encoding="utf-8"))
-    return {name: found[name] for name in ("seeds", "losses", "weights") if name in found}
-
-
 def say_nothing(stage: str) -> Callable[[int, int], None]:
     """A checkpoint of the miniature is measured in seconds: its unit's lines are enough."""
     return lambda done, total: None
@@ -429,40 +421,6 @@ def quiet(log: Path) -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(before)
-
-
-def claim_folder(output: Path, stored: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Make a folder with `settings.json`, or see that it holds the same settings.
-
-    Raises:
-        UnitError: it holds other settings, or something else.
-    """
-    marker = output / "settings.json"
-    if output.exists() and not output.is_dir():
-        raise UnitError(f"{output}: expected a folder, found a file. Choose another --output.")
-    if marker.is_file():
-        try:
-            found = json.loads(marker.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UnitError(
-                f"{marker}: expected JSON, found {error}. Delete the file and start again."
-            ) from error
-        if overwrite:
-            for name in ("runs", "measured", "bases", "logs"):
-                shutil.rmtree(output / name, ignore_errors=True)
-        elif found != stored:
-            differs = sorted(key for key in stored if stored[key] != found.get(key))
-            raise UnitError(
-                f"{output}: expected a study of the same {', '.join(differs) or 'settings'}, found"
-                f" another. Choose another --output, or pass --overwrite to start anew."
-            )
-    elif output.is_dir() and any(output.iterdir()):
-        raise UnitError(
-            f"{output}: expected an empty folder or one of an earlier demo, found other files."
-            " Choose another --output."
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(marker, stored)
 
 
 def _expect(fits: bool, name: str, expected: str, found: object) -> None:
