@@ -71,7 +71,7 @@ def efficientnet_teacher(device: str) -> Teacher:
     )
 
     def features(pixels: "Tensor") -> "Tensor":
-        # CLIP's normalisation is undone; the network wants (x - 127) / 128 of 0 to 255.
+        # CLIP's normalisation is undone; the Lite networks want (x - 127) / 128 of 0 to 255.
         plain = (pixels * deviation + mean) * 255
         with torch.inference_mode():
             found: Tensor = network.extract_features((plain - 127) / 128)
@@ -145,7 +145,7 @@ def distil_tower(
             nn.utils.clip_grad_norm_(weights, 1.0)
             optimizer.step()
             progress(step + 1, recipe.steps)
-            if step >= 0.9 * recipe.steps:
+            if step >= int(0.9 * recipe.steps):
                 explained.append(1 - float(loss.detach() / wanted.square().mean()))
     tower.cpu().eval().save_pretrained(folder)
     return {"explained": sum(explained) / len(explained)}

@@ -4,6 +4,7 @@ Upstream pins 4.37 and loads the slow tokenizer. What 5 writes by itself, 4.37 r
 without a word: 5 keeps the rotary base in `rope_parameters`, where 4.37 takes its own default.
 """
 
+import copy
 import json
 from pathlib import Path
 from typing import Any, Dict
@@ -16,7 +17,7 @@ def write_for_both(model: Any, tokenizer: Any, folder: Path) -> None:
     """Write model and tokenizer.
 
     Args:
-        model: a `LlamaForCausalLM`, moved to the CPU.
+        model: a `LlamaForCausalLM` in float32, moved to the CPU.
         tokenizer: a fast one, of byte-level BPE.
         folder: made if it is missing.
 
@@ -24,10 +25,13 @@ def write_for_both(model: Any, tokenizer: Any, folder: Path) -> None:
         ValueError: rotary positions that are scaled, or another kind of tokenizer.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    # A model out of a GGUF file is dequantized and still names its quantization.
-    if hasattr(model.config, "quantization_config"):
-        del model.config.quantization_config
-    model.cpu().save_pretrained(folder)
+    # A model out of a GGUF file is dequantized, but takes itself for quantized and is not saved.
+    settings = copy.deepcopy(model.config)
+    if hasattr(settings, "quantization_config"):
+        del settings.quantization_config
+    plain = type(model)(settings)
+    plain.load_state_dict(model.cpu().state_dict())
+    plain.save_pretrained(folder)
     path = folder / "config.json"
     config: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     rope = config.pop("rope_parameters", None) or {}
