@@ -80,7 +80,12 @@ def test_a_model_that_takes_itself_for_quantized_is_written(tmp_path):
     source = write_byte_llama(tmp_path / "pretrained")
     model = transformers.LlamaForCausalLM.from_pretrained(source)
 
+    class Config:
+        quant_method = "gguf"
+
     class Gguf:
+        quantization_config = Config()
+
         def is_serializable(self):
             return False
 
