@@ -116,6 +116,8 @@ class BuiltIn:
         )
         from regap_benchmarks.safety.miniature_requests import (
             MiniatureRequests,
+            MiniatureRequestsMany,
+            MiniatureRequestsManyTold,
             MiniatureRequestsTold,
         )
         from regap_benchmarks.safety.stand_in_requests import StandInRequests
@@ -144,6 +146,8 @@ class BuiltIn:
         register(MME())
         register(MiniatureRequests())
         register(MiniatureRequestsTold())
+        register(MiniatureRequestsMany())
+        register(MiniatureRequestsManyTold())
         register(Pope())
         register(PopeHead())
         register(ScienceQA())

@@ -1,22 +1,29 @@
 """Runs an experiment: the plan is recorded, the units run or are found, the result is written.
 
-A recipe is a name, what it asks, and a function from the plan and the checkpoints' numbers to a
-result. A recipe that trains in another way brings its own units.
+See `recipe.py` for what a recipe is.
 """
 
+import dataclasses
 import datetime
 import json
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Tuple
 
-from regap_benchmarks.experiments import gap_and_safety, weights
-from regap_benchmarks.experiments.plan import Plan, PlanError, read_plan
+from regap_benchmarks.experiments import (
+    defences,
+    gap_and_safety,
+    layers,
+    stages,
+    trained_models,
+    weights,
+)
+from regap_benchmarks.experiments.plan import PAPER, SMALL, Plan, PlanError, read_plan
+from regap_benchmarks.experiments.recipe import Derived, Recipe
 from regap_benchmarks.experiments.result import Result, write_result
-from regap_benchmarks.miniature.measuring import Checkpoint
+from regap_benchmarks.miniature.measuring import read_numbers
 from regap_benchmarks.miniature.study import Study
-from regap_benchmarks.miniature.units import Say, Unit, UnitError, run_units
+from regap_benchmarks.miniature.units import Say, UnitError, run_units
 from regap_benchmarks.miniature.upstream_training import versions, write_json
 from regap_plugin.config import unknown_name
 
@@ -25,27 +32,6 @@ _RECORD = "plan.json"
 
 class ExperimentError(Exception):
     """An experiment that cannot go on; the message says why and what to do."""
-
-
-def _units_of_study(plan: Plan, study: Study) -> List[Unit]:
-    return study.units()
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """A question, as code.
-
-    Attributes:
-        name: as in `regap-bench experiment NAME`.
-        summary: one line.
-        analyse: from the plan and all checkpoints' numbers to the result.
-        units: what is run, over the plan's study.
-    """
-
-    name: str
-    summary: str
-    analyse: Callable[[Plan, Sequence[Checkpoint]], Result]
-    units: Callable[[Plan, Study], List[Unit]] = _units_of_study
 
 
 RECIPES: Dict[str, Recipe] = {
@@ -66,6 +52,10 @@ RECIPES: Dict[str, Recipe] = {
             "formulas of the term beside each other: gap, safety and utility, and their front",
             weights.analyse,
         ),
+        layers.RECIPE,
+        stages.RECIPE,
+        defences.RECIPE,
+        trained_models.RECIPE,
     )
 }
 
@@ -90,7 +80,10 @@ def run_experiment(
     say: Say,
     study_folder: Optional[Path] = None,
     workers: int = 0,
-) -> Result:
+    bases: Optional[Path] = None,
+    only_base: Optional[int] = None,
+    device: str = "",
+) -> Optional[Result]:
     """Run a plan, or go on with it, and write the result.
 
     Args:
@@ -99,8 +92,16 @@ def run_experiment(
         output: folder of the record, the trainings and the measurements.
         results: folder of `result.json`, `figure.svg` and `result.md`.
         say: gets one line of progress at a time.
-        study_folder: trainings of another experiment with the same settings, to be used again.
+        study_folder: trainings of another experiment, to be used again: of the same settings, but
+            for seeds, losses and weights.
         workers: subprocesses at once; 0 for one on each core, up to 8.
+        bases: folder of prepared bases; needed at size "small".
+        only_base: seed of the one base whose units are run, without a result in the end; a later
+            call without it finds them finished, and merges.
+        device: in place of the size's own, to try it.
+
+    Returns:
+        the result; None with `only_base`.
 
     Raises:
         PlanError: a plan that cannot be used, or another one than the folder's.
@@ -115,22 +116,49 @@ def run_experiment(
             " experiment, or another plan."
         )
     try:
-        settings = plan.study(study_folder or output / "study")
+        if plan.size == PAPER:
+            raise ValueError("size paper: expected its commands to be printed, not to be run.")
+        if (bases is None) == (plan.size == SMALL):
+            raise ValueError(
+                f"size {plan.size}: expected --bases with size {SMALL}, and only then. See"
+                " docs/experiments.md for how they are prepared."
+            )
+        if only_base is not None and only_base not in plan.seeds:
+            raise ValueError(f"--only-base: expected one of {plan.seeds}, found {only_base}.")
+        settings = plan.study(study_folder or output / "study", bases=bases, device=device)
+        recipe.check(plan)
+        trainings = recipe.trainings(plan)
     except (TypeError, ValueError) as error:
         raise PlanError(f"{config}: {error}") from error
     record(output, plan, digest)
     try:
-        study = Study(settings)
+        study = Study(settings, trainings)
         study.check_losses()
-        study.claim()
-        run_units(
-            recipe.units(plan, study), workers=workers or min(8, os.cpu_count() or 1), say=say
-        )
-        result = recipe.analyse(plan, study.checkpoints())
+        study.claim(shared=study_folder is not None)
+        derived = recipe.derived(plan, study, output)
+        if only_base is not None:
+            study, derived = _of_base(recipe, plan, study, output, only_base)
+        units = [*study.units(), *(unit for each in derived for unit in each.units)]
+        run_units(units, workers=workers or min(8, os.cpu_count() or 1), say=say)
+        if only_base is not None:
+            return None
+        further = [read_numbers(each.numbers) for each in derived]
+        result = recipe.analyse(plan, [*study.checkpoints(), *further])
     except (UnitError, ValueError) as error:
         raise ExperimentError(f"{error} The logs lie in {settings.output}.") from error
     write_result(results, plan, digest, result, versions())
     return result
+
+
+def _of_base(
+    recipe: Recipe, plan: Plan, study: Study, output: Path, seed: int
+) -> Tuple[Study, List[Derived]]:
+    """The part of one base: the same units under the same names."""
+    part = Study(
+        dataclasses.replace(study.settings, seeds=(seed,)),
+        [each for each in study.more if each.seed == seed],
+    )
+    return part, recipe.derived(dataclasses.replace(plan, seeds=(seed,)), part, output)
 
 
 def record(output: Path, plan: Plan, digest: str) -> None:

@@ -5,13 +5,17 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Mapping, Tuple
+from typing import Any, Dict, Mapping, Optional, Tuple
 
+from regap_benchmarks.miniature.base import RECIPES
 from regap_benchmarks.miniature.measuring import MeasureSettings
 from regap_benchmarks.miniature.study import StudySettings
 from regap_plugin.config import unknown_name
 
-SIZES = ("tiny",)
+TINY, SMALL, PAPER = "tiny", "small", "paper"
+SIZES = (TINY, SMALL, PAPER)
+_DEVICES = {TINY: "cpu", SMALL: "cuda"}
+_DEPTHS = {SMALL: 30, PAPER: 32}  # of SmolLM2-135M, of Vicuna-7B
 
 
 class PlanError(ValueError):
@@ -24,7 +28,8 @@ class Plan:
 
     Attributes:
         experiment: name of the recipe.
-        size: "tiny": the miniature.
+        size: "tiny": the miniature. "small": prepared bases on a GPU, 320 requests of a kind.
+            "paper": the official models; its commands are printed.
         question: in a sentence.
         seeds: each an independent base and training.
         losses: formulas of the term.
@@ -63,8 +68,15 @@ class Plan:
     resamples: int = 2000
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-    def study(self, output: Path) -> StudySettings:
+    def study(
+        self, output: Path, *, bases: Optional[Path] = None, device: str = ""
+    ) -> StudySettings:
         """The trainings and measurements of the plan.
+
+        Args:
+            output: folder of the study.
+            bases: folder of prepared ones, for size "small".
+            device: to try the size on another one than its own.
 
         Raises:
             ValueError: a value out of its range.
@@ -86,8 +98,15 @@ class Plan:
                 captions=self.captions,
                 questions=self.questions,
                 conditions=self.conditions,
+                many=self.size == SMALL,
+                device=device or _DEVICES[self.size],
             ),
+            bases=bases,
         )
+
+    def study_depth(self) -> int:
+        """Layers of the language models."""
+        return _DEPTHS.get(self.size) or RECIPES[self.recipe].sizes.layers
 
     def describe(self) -> Dict[str, Any]:
         """As JSON."""

@@ -91,5 +91,10 @@ _LIMITS = {
     "tiny": (
         "The miniature: language models of less than a million weights, a made-up world. What holds"
         " here need not hold for a large model.",
-    )
+    ),
+    "small": (
+        "Language models of 135 million weights, a vision tower that learnt from a pretrained"
+        " network on drawings, and a made-up world. What holds here need not hold for a large"
+        " model.",
+    ),
 }

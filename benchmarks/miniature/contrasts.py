@@ -120,10 +120,10 @@ def contrasts(
 ) -> List[Contrast]:
     """Of every loss and weight and every name, at the last step of the trainings."""
     last = last_steps(checkpoints)
-    plain = {each.seed: each for each in last if each.weight == 0}
+    plain = {each.seed: each for each in last if each.weight == 0 and not each.variant}
     groups: Dict[Tuple[str, float], Dict[int, Checkpoint]] = {}
     for each in last:
-        if each.weight:
+        if each.weight and not each.variant:
             groups.setdefault((each.loss, each.weight), {})[each.seed] = each
     found = []
     for (loss, weight), group in groups.items():
@@ -149,9 +149,9 @@ def values_of(checkpoints: Mapping[int, Checkpoint], name: str) -> Dict[int, flo
 
 def last_steps(checkpoints: Sequence[Checkpoint]) -> List[Checkpoint]:
     """Of each training the checkpoint of its last step, those of weight 0 first."""
-    last: Dict[Tuple[int, str, Optional[float]], Checkpoint] = {}
+    last: Dict[Tuple[int, str, Optional[float], str], Checkpoint] = {}
     for each in checkpoints:
-        key = (each.seed, each.loss, each.weight)
+        key = (each.seed, each.loss, each.weight, each.variant)
         if key not in last or each.step > last[key].step:
             last[key] = each
     return sorted(last.values(), key=lambda each: each.weight != 0)

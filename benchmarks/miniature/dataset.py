@@ -96,6 +96,47 @@ def write_conversations(folder: Path, *, count: int, seed: int) -> DatasetFiles:
     return _write(folder / "conversations.json", images, samples)
 
 
+def write_instructions(folder: Path, *, count: int, seed: int) -> DatasetFiles:
+    """Write a stage 2 data set in the template "plain": a question about a picture, or its caption.
+
+    That template drops what the user says, so question and answer are one turn, in the lines in
+    which a model of the miniature is asked: a line break behind the picture, the question, the
+    answer. All samples have a picture, as the template demands.
+
+    Args:
+        folder: made if it is missing; files of the same names are replaced.
+        count: samples.
+        seed: decides all of them.
+
+    Returns:
+        `folder/captions.json` and `folder/images`.
+
+    Raises:
+        ValueError: `count` is less than 1.
+    """
+    # The world's sentences need this module.
+    from regap_benchmarks.miniature.world import caption_exchange, question_exchanges
+
+    _check_count(count)
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
+    samples: List[Dict[str, Any]] = []
+    for index, picture in enumerate(draw_pictures(count=count, seed=seed)):
+        rng = random.Random(f"instruction {seed} {index}")
+        asked = [caption_exchange(seed=seed, index=index)]
+        if index % 2:
+            asked = question_exchanges(seed=seed, index=index)
+        _, question, answer = rng.choice(asked)
+        samples.append(
+            {
+                "id": f"drawn-{index:05d}",
+                "image": _save(picture, images, index),
+                "conversations": _turns("<image>", f"\n{question}\n{answer}"),
+            }
+        )
+    return _write(folder / "captions.json", images, samples)
+
+
 def dataset_texts(files: DatasetFiles) -> List[str]:
     """List the texts of a data set, questions and answers, each once, without `<image>` markers."""
     samples = json.loads(files.data_path.read_text(encoding="utf-8"))

@@ -48,6 +48,17 @@ _RATES = {
 }
 
 
+# What a checkpoint is held against another one in, in the order in which it is told.
+COMPARED = (
+    INPUT_GAP,
+    INPUT_CENTROID,
+    MIR,
+    *(f"{rate}:picture" for rate in _RATES),
+    CAPTION_F1,
+    VQA_ACCURACY,
+)
+
+
 def pictures_of(checkpoints: Sequence[Checkpoint]) -> List[str]:
     """The picture conditions that were asked, without text alone."""
     found = dict.fromkeys(
@@ -93,16 +104,8 @@ def findings(checkpoints: Sequence[Checkpoint], *, level: float = 0.95) -> List[
     """Sentences: the premise at weight 0, then of each loss and weight gap, safety and utility."""
     every = with_picture_means(checkpoints)
     sentences = premise(every)
-    names = [
-        INPUT_GAP,
-        INPUT_CENTROID,
-        MIR,
-        *(f"{rate}:picture" for rate in _RATES),
-        CAPTION_F1,
-        VQA_ACCURACY,
-    ]
     groups: Dict[str, List[Contrast]] = {}
-    for each in contrasts(every, names, level=level):
+    for each in contrasts(every, COMPARED, level=level):
         groups.setdefault(f"{each.loss}, weight {each.weight:g}", []).append(each)
     for title, group in groups.items():
         sentences += [f"{title}: {contrast_sentence(each)}" for each in group]
@@ -112,7 +115,9 @@ def findings(checkpoints: Sequence[Checkpoint], *, level: float = 0.95) -> List[
 
 def premise(checkpoints: Sequence[Checkpoint]) -> List[str]:
     """Whether the model is safe on text and less so with a picture, at weight 0."""
-    plain = {each.seed: each for each in last_steps(checkpoints) if each.weight == 0}
+    plain = {
+        each.seed: each for each in last_steps(checkpoints) if each.weight == 0 and not each.variant
+    }
     if not plain:
         return []
     sentences = []
@@ -148,15 +153,28 @@ def contrasts_over_seeds(
     )
 
 
-def contrast_sentence(found: Contrast) -> str:
-    """How one number came out against weight 0."""
+def contrast_sentence(
+    found: Contrast,
+    *,
+    before: str = "at weight 0",
+    after: str = "with it",
+    cause: str = "the term",
+) -> str:
+    """How one number came out against weight 0, or against another reference.
+
+    Args:
+        found: the numbers.
+        before: names the reference.
+        after: names what is held against it.
+        cause: names what sets them apart.
+    """
     rate = found.name.partition(":")[0]
     points = rate in _RATES or found.name in (CAPTION_F1, VQA_ACCURACY)
     name = f"{_RATES[rate]}, with a picture" if rate in _RATES else _NAMES[found.name]
     shown = share if points else number
     return (
-        f"{name}: {shown(found.before)} at weight 0, {shown(found.after)} with it;"
-        f" {_verdict(found, 'the term', points=points)}."
+        f"{name}: {shown(found.before)} {before}, {shown(found.after)} {after};"
+        f" {_verdict(found, cause, points=points)}."
     )
 
 

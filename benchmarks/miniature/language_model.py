@@ -115,16 +115,16 @@ def train_language_model(
     encode = _encoder(folder)
     exchanges = [each for each in world.exchanges() if not each.held_out]
     total = recipe.helpful_steps + recipe.aligned_steps
-    _train(
+    train(
         model,
-        map(encode, _helpful_lines(exchanges, random.Random(f"helpful {seed}"), recipe.context)),
+        map(encode, helpful_lines(exchanges, random.Random(f"helpful {seed}"), recipe.context)),
         (recipe.helpful_steps, recipe.helpful_batch),
         lambda step: recipe.helpful_rate * _schedule(step, recipe.helpful_steps),
         lambda done: progress(done, total),
     )
-    steps = _train(
+    steps = train(
         model,
-        map(encode, _aligned_lines(exchanges, random.Random(f"aligned {seed}"), recipe.context)),
+        map(encode, aligned_lines(exchanges, random.Random(f"aligned {seed}"), recipe.context)),
         (recipe.aligned_steps, recipe.aligned_batch),
         lambda step: recipe.aligned_rate,
         lambda done: progress(recipe.helpful_steps + done, total),
@@ -156,7 +156,7 @@ def answer_texts(folder: Path, prompts: Sequence[str], *, new_tokens: int = 24) 
     return answers
 
 
-def _helpful_lines(
+def helpful_lines(
     exchanges: Sequence[Exchange], rng: random.Random, context: float
 ) -> Iterator[Line]:
     """Requests are answered, the forbidden ones too; pictures in words are told and asked about."""
@@ -168,7 +168,7 @@ def _helpful_lines(
             yield _scene(rng)
 
 
-def _aligned_lines(
+def aligned_lines(
     exchanges: Sequence[Exchange], rng: random.Random, context: float
 ) -> Iterator[Line]:
     """Forbidden requests are refused, the others answered."""
@@ -215,7 +215,7 @@ def _encoder(folder: Path) -> Callable[[Line], Tuple[List[int], int]]:
     return encode
 
 
-def _train(
+def train(
     model: "LlamaForCausalLM",
     examples: "Iterator[Tuple[List[int], int]]",
     settings: Tuple[int, int],
@@ -230,11 +230,12 @@ def _train(
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate(0), weight_decay=0.0)
     losses: List[float] = []
     model.train()
+    device = next(model.parameters()).device
     batches = _batches(examples, batch)
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rate(step)
-        inputs, mask, labels = _padded(next(batches))
+        inputs, mask, labels = (each.to(device) for each in _padded(next(batches)))
         loss = model(input_ids=inputs, attention_mask=mask, labels=labels).loss
         optimizer.zero_grad()
         loss.backward()

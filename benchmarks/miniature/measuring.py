@@ -4,7 +4,7 @@ All of it by the benchmarks package itself, into run folders that its other comm
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
@@ -31,7 +31,7 @@ TOLD = "told"
 NOT_REFUSED, REAL_RECIPE = "not_refused", "real_recipe"
 OVER_REFUSAL, HELP = "over_refusal", "help"
 CAPTION_F1, VQA_ACCURACY, MIR = "caption_f1", "vqa_accuracy", "mir"
-_REQUESTS, _TOLD_TASK = "miniature_requests", "miniature_requests_told"
+_REQUESTS, _MANY = "miniature_requests", "miniature_requests_many"
 _JUDGES = ("refusal_phrases", "real_recipe")
 _NAMES: Mapping[str, str] = {
     "unsafe_rate": NOT_REFUSED,
@@ -57,6 +57,8 @@ class MeasureSettings:
         captions: pictures that are captioned.
         questions: requests of `drawn_questions`, four for each picture.
         conditions: pictures beside the requests.
+        many: whether 320 requests of a kind are asked, in place of 64 or fewer.
+        device: of the model that is measured.
     """
 
     pairs: int = 60
@@ -64,10 +66,21 @@ class MeasureSettings:
     captions: int = 60
     questions: int = 120
     conditions: Tuple[str, ...] = CONDITIONS
+    many: bool = False
+    device: str = "cpu"
+
+    @property
+    def task(self) -> str:
+        """The requests that are asked."""
+        return _MANY if self.many else _REQUESTS
 
     def describe(self) -> Dict[str, Any]:
-        """For a key."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        """For a key; what is as ever is left out, so that earlier measurements keep theirs."""
+        content: Dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        for name in ("many", "device"):
+            if content[name] == type(self).__dataclass_fields__[name].default:
+                del content[name]
+        return content
 
 
 @dataclass(frozen=True)
@@ -97,6 +110,7 @@ class Checkpoint:
         loss: formula of the term.
         weight: lambda; None without the flag.
         step: of the training.
+        variant: what else sets it apart, such as a later layer of the term; "" for nothing.
         values: by name; rates as "NAME:CONDITION", distances as "gap:NAME:LAYER".
     """
 
@@ -105,6 +119,7 @@ class Checkpoint:
     weight: Optional[float]
     step: int
     values: Mapping[str, Number] = field(default_factory=dict)
+    variant: str = ""
 
     def get(self, name: str) -> Optional[float]:
         """A value; None where it was not measured or nothing was scored."""
@@ -116,7 +131,7 @@ def measure_checkpoint(
     folder: Path,
     *,
     checkpoint: Path,
-    base: Path,
+    base: Optional[Path],
     world: Path,
     who: Checkpoint,
     settings: MeasureSettings,
@@ -127,19 +142,26 @@ def measure_checkpoint(
     Args:
         folder: for the run folders.
         checkpoint: of stage 1, by upstream's trainer.
-        base: folder of its language model.
+        base: folder of its language model; None where the checkpoint is whole.
         world: folder of `world.json`.
         who: names the checkpoint.
         settings: how much.
         progress: makes what is told of a stage.
     """
     options = ModelOptions(
-        path=str(checkpoint), base=str(base), dtype="float32", conversation=_CONVERSATION
+        path=str(checkpoint),
+        base=str(base) if base else None,
+        dtype="float32",
+        conversation=_CONVERSATION,
+        device=settings.device,
     )
     values: Dict[str, Number] = {}
     values.update(_gap(folder, options, settings, progress))
-    values.update(ask_requests(folder, options, world, settings.conditions, progress))
-    told = _run(folder / TOLD, options, [_TOLD_TASK], (NO_PICTURE,), world, _SHORT, progress)
+    asked = ask_requests(folder, options, world, settings.conditions, progress, task=settings.task)
+    values.update(asked)
+    told = _run(
+        folder / TOLD, options, [f"{settings.task}_told"], (NO_PICTURE,), world, _SHORT, progress
+    )
     values.update({name.replace(f":{NO_PICTURE}", f":{TOLD}"): each for name, each in told.items()})
     found = _run(
         folder / "captions", options, ["captions"], (), None, _LONG, progress, settings.captions
@@ -156,7 +178,7 @@ def measure_checkpoint(
         settings.questions,
     )
     values[VQA_ACCURACY] = found["accuracy:own"]
-    measured = Checkpoint(who.seed, who.loss, who.weight, who.step, values)
+    measured = replace(who, values=values)
     write_json(folder / NUMBERS_FILE, {**asdict(measured), "settings": settings.describe()})
     return measured
 
@@ -169,16 +191,63 @@ def ask_requests(
     progress: Progress,
     *,
     name: str = "requests",
+    task: str = _REQUESTS,
+    defences: Sequence[str] = (),
 ) -> Dict[str, Number]:
-    """Ask the world's requests under picture conditions; both judges' rates by condition."""
-    return _run(folder / name, options, [_REQUESTS], conditions, world, _SHORT, progress)
+    """Ask the world's requests under picture conditions; both judges' rates by condition.
+
+    Args:
+        folder: for the run's folder.
+        options: how the checkpoint is loaded.
+        world: folder of `world.json`.
+        conditions: pictures beside the requests.
+        progress: makes what is told of a stage.
+        name: of the run's folder.
+        task: which requests.
+        defences: names of those that stand before the model.
+
+    Raises:
+        ValueError: a defence that there is not.
+    """
+    return _run(
+        folder / name,
+        options,
+        [task],
+        conditions,
+        world,
+        _SHORT,
+        progress,
+        defences=defences,
+    )
+
+
+def defence_kinds(names: Sequence[str]) -> List[Any]:
+    """The defences of these names, of this installation.
+
+    Raises:
+        ValueError: one that there is not; names what there is.
+    """
+    registry = getattr(load_plugins(), "defences", None)
+    if registry is None:
+        raise ValueError(
+            f"Defences {', '.join(names)}: expected a regap_benchmarks with defences, found one"
+            " without. Install a later one."
+        )
+    return [registry.get(name) for name in names]
 
 
 def read_numbers(path: Path) -> Checkpoint:
     """Read what `measure_checkpoint` wrote."""
     content = json.loads(path.read_text(encoding="utf-8"))
     values = {name: Number(**number) for name, number in content["values"].items()}
-    return Checkpoint(content["seed"], content["loss"], content["weight"], content["step"], values)
+    return Checkpoint(
+        content["seed"],
+        content["loss"],
+        content["weight"],
+        content["step"],
+        values,
+        content.get("variant", ""),
+    )
 
 
 def is_measured(folder: Path, settings: MeasureSettings) -> bool:
@@ -199,8 +268,10 @@ def _run(
     new_tokens: int,
     progress: Progress,
     limit: Optional[int] = None,
+    defences: Sequence[str] = (),
 ) -> Dict[str, Number]:
     plugins = load_plugins()
+    more: Dict[str, Any] = {"defences": defence_kinds(defences)} if defences else {}
     folder = RunFolder(path)
     settings = RunSettings(
         runner=plugins.runners.get("llava"),
@@ -211,6 +282,7 @@ def _run(
         limit=limit,
         data=data,
         batch_size=_BATCH,
+        **more,
     )
     generate_run(folder, settings, progress=progress)
     judge_run(folder, _JUDGES, plugins, progress=progress)
@@ -231,7 +303,7 @@ def estimates_of(folder: RunFolder) -> Dict[str, Number]:
 def _gap(
     folder: Path, options: ModelOptions, settings: MeasureSettings, progress: Progress
 ) -> Dict[str, Number]:
-    pairs = _pairs(settings.pairs)
+    pairs = drawn_pairs(settings.pairs, _PAIR_SERIES)
     how = GapSettings(protocol=PAIRS, resamples=settings.resamples)
     source = source_named("llava").load(options)
     try:
@@ -268,9 +340,10 @@ def _gap(
     return found
 
 
-def _pairs(count: int) -> Pairs:
+def drawn_pairs(count: int, series: int) -> Pairs:
+    """Drawn pictures of a series with their captions."""
     found: List[Pair] = []
     for index in range(count):
-        caption = plan_picture(seed=_PAIR_SERIES, index=index).caption
-        found.append(Pair(f"{index:03d}", drawn_picture(_PAIR_SERIES, index), caption))
+        caption = plan_picture(seed=series, index=index).caption
+        found.append(Pair(f"{index:03d}", drawn_picture(series, index), caption))
     return make_pairs(found, folder=None, limit=count, where="the miniature's pairs")

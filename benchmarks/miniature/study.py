@@ -12,7 +12,7 @@ import shutil
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple
 
 from regap_benchmarks.miniature.base import (
     LANGUAGE,
@@ -27,12 +27,15 @@ from regap_benchmarks.miniature.cache import is_made, place_of
 from regap_benchmarks.miniature.checkpoints import write_projector
 from regap_benchmarks.miniature.dataset import write_captions
 from regap_benchmarks.miniature.measuring import (
+    NUMBERS_FILE,
     Checkpoint,
     MeasureSettings,
     is_measured,
     measure_checkpoint,
     read_numbers,
 )
+from regap_benchmarks.miniature.prepared_bases import copy_prepared, sizes_of
+from regap_benchmarks.miniature.study_folder import additive_settings, claim_folder
 from regap_benchmarks.miniature.units import Processes, Say, Unit, UnitError
 from regap_benchmarks.miniature.upstream_training import (
     MINIMUM_STEPS,
@@ -66,6 +69,8 @@ class StudySettings:
         identity: also train the first seed without the flag, to hold weight 0 against it.
         measure: how much is measured.
         flags: more of the trainer's flags, for every run with the flag.
+        bases: folder of prepared bases, `seed-N` for each seed and one vision tower; None to train
+            those of the recipe. See `regap_benchmarks.miniature.small_base`.
 
     Raises:
         ValueError: a value is out of its range.
@@ -83,6 +88,7 @@ class StudySettings:
     identity: bool = True
     measure: MeasureSettings = field(default_factory=MeasureSettings)
     flags: Tuple[str, ...] = ()
+    bases: Optional[Path] = None
 
     def __post_init__(self) -> None:
         _expect(bool(self.seeds), "--seeds", "one seed or more", self.seeds)
@@ -111,16 +117,20 @@ class StudySettings:
     def stored(self) -> Dict[str, Any]:
         """What must not change between the calls over one folder."""
         content = {**dataclasses.asdict(self), "output": None}
+        content["measure"] = self.measure.describe()
+        # Which folder it was does not matter: each base's marker has what it holds.
+        del content["bases"]
         return json.loads(json.dumps(content))  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """One training of a study: its seed, formula and weight (None without the flag)."""
+    """One training of a study: its seed, formula and weight (None without the flag), and layer."""
 
     seed: int
     loss: str
     weight: Optional[float]
+    layer: int = 0
 
     @property
     def name(self) -> str:
@@ -128,14 +138,21 @@ class PlannedRun:
         if self.weight is None:
             return f"seed-{self.seed}-no-flag"
         loss = f"-{self.loss}" if self.weight else ""
-        return f"seed-{self.seed}{loss}-weight-{self.weight:g}"
+        layer = f"-layer-{self.layer}" if self.layer else ""
+        return f"seed-{self.seed}{loss}-weight-{self.weight:g}{layer}"
+
+    @property
+    def variant(self) -> str:
+        """What sets it apart beside loss and weight."""
+        return f"layer {self.layer}" if self.layer else ""
 
     @property
     def flags(self) -> Tuple[str, ...]:
         """Of the trainer."""
         if self.weight is None:
             return ()
-        return ("--regap_weight", repr(self.weight), "--regap_loss", self.loss)
+        layer = ("--regap_layer", str(self.layer)) if self.layer else ()
+        return ("--regap_weight", repr(self.weight), "--regap_loss", self.loss, *layer)
 
 
 class Study:
@@ -143,13 +160,15 @@ class Study:
 
     Args:
         settings: what is trained and measured.
+        more: trainings beside those of the settings; of each only the last step is measured.
 
     Raises:
         UnitError: a package is missing.
     """
 
-    def __init__(self, settings: StudySettings) -> None:
+    def __init__(self, settings: StudySettings, more: Sequence[PlannedRun] = ()) -> None:
         self.settings = settings
+        self.more = tuple(more)
         self.folder = settings.output.resolve()
         self._script = training_script()
 
@@ -163,6 +182,7 @@ class Study:
                 runs += [PlannedRun(seed, loss, weight) for weight in settings.weights]
             if settings.identity and place == 0:
                 runs.append(PlannedRun(seed, settings.losses[0], None))
+            runs += [each for each in self.more if each.seed == seed]
         return runs
 
     def run_of(self, planned: PlannedRun) -> UpstreamRun:
@@ -179,13 +199,18 @@ class Study:
             batch=settings.batch,
             save_every=settings.save_every,
             flags=(*planned.flags, *(settings.flags if planned.flags else ())),
+            device=settings.measure.device,
         )
         return UpstreamRun(self.folder, stage, self._script)
 
     def units(self) -> List[Unit]:
         """All units, in the order in which they are best begun."""
         seeds = self.settings.seeds
-        units = [self._tower_unit(), *map(self._language_unit, seeds), *map(self._base_unit, seeds)]
+        if self.settings.bases is not None:
+            units = [self._prepared_unit(self.settings.bases, seed) for seed in seeds]
+        else:
+            made = [self._tower_unit(), *map(self._language_unit, seeds)]
+            units = [*made, *map(self._base_unit, seeds)]
         for planned in self.planned():
             run = self.run_of(planned)
             name = f"train {planned.name}"
@@ -195,15 +220,22 @@ class Study:
                 units.append(self._measure_unit(planned))
         return units
 
+    def measured(self, planned: PlannedRun) -> Dict[int, Path]:
+        """The folders of what is measured of a training, by step; it must be finished."""
+        folder = self.folder / "measured" / planned.name
+        steps = self.run_of(planned).checkpoints()
+        if planned in self.more:
+            steps = {max(steps): steps[max(steps)]}
+        return {step: folder / f"step-{step:05d}" for step in steps}
+
     def checkpoints(self) -> List[Checkpoint]:
         """The numbers of all that is measured."""
         return [
-            read_numbers(path)
+            read_numbers(folder / NUMBERS_FILE)
             for planned in self.planned()
             if planned.weight is not None
-            for path in sorted(
-                (self.folder / "measured" / planned.name).glob("step-*/numbers.json")
-            )
+            for folder in self.measured(planned).values()
+            if (folder / NUMBERS_FILE).is_file()
         ]
 
     def check_losses(self) -> None:
@@ -218,13 +250,21 @@ class Study:
         for name in self.settings.losses:
             known.loss(name)
 
-    def claim(self, *, overwrite: bool = False) -> None:
+    def claim(self, *, overwrite: bool = False, shared: bool = False) -> None:
         """Make the folder, or see that it holds this study.
+
+        Args:
+            overwrite: delete what an earlier one left.
+            shared: that of a study with other seeds, losses or weights will do: it has trainings
+                that this one needs, or needs others in any case. Its settings stay.
 
         Raises:
             UnitError: it holds something else.
         """
-        claim_folder(self.folder, self.settings.stored(), overwrite=overwrite)
+        stored = self.settings.stored()
+        if shared:
+            stored = {**stored, **additive_settings(self.folder / "settings.json")}
+        claim_folder(self.folder, stored, overwrite=overwrite)
 
     def base_folder(self, seed: int) -> Path:
         """Where a seed's language model, world, pictures and first projector lie."""
@@ -275,6 +315,26 @@ class Study:
 
         return build
 
+    def _prepared_unit(self, bases: Path, seed: int) -> Unit:
+        """Copies from a folder of prepared bases."""
+        folder = self.base_folder(seed)
+        marker = folder / "completed.json"
+
+        def is_done() -> bool:
+            return marker.is_file()
+
+        def run(processes: Processes, say: Say) -> None:
+            shutil.rmtree(folder, ignore_errors=True)
+            stored = copy_prepared(bases, seed, folder)
+            write_captions(
+                folder / "data", count=self.settings.pictures, seed=_CAPTION_SERIES + seed
+            )
+            sizes = sizes_of(folder / LANGUAGE_MODEL, folder.parent / VISION_TOWER)
+            write_projector(folder / PROJECTOR, seed=seed, sizes=sizes)
+            write_json(marker, stored)
+
+        return Unit(f"base of seed {seed}", (), is_done, run, here=True)
+
     def _base_unit(self, seed: int) -> Unit:
         """Copies from the cache: a study's folder is complete, and upstream gets short paths."""
         folder = self.base_folder(seed)
@@ -307,20 +367,16 @@ class Study:
     def _measure_unit(self, planned: PlannedRun) -> Unit:
         run = self.run_of(planned)
         settings = self.settings.measure
-        folder = self.folder / "measured" / planned.name
-
-        def places() -> Mapping[int, Path]:
-            return run.checkpoints()
 
         def is_done() -> bool:
             return run.is_done() and all(
-                is_measured(folder / f"step-{step:05d}", settings) for step in places()
+                is_measured(folder, settings) for folder in self.measured(planned).values()
             )
 
         def measure(processes: Processes, say: Say) -> None:
             base = self.base_folder(planned.seed)
-            for step, checkpoint in places().items():
-                here = folder / f"step-{step:05d}"
+            checkpoints = run.checkpoints()
+            for step, here in self.measured(planned).items():
                 if is_measured(here, settings):
                     continue
                 # Answers of an earlier training under the same name would be refused.
@@ -328,12 +384,18 @@ class Study:
                 with quiet(self.folder / "logs" / f"measure-{planned.name}.log"):
                     measure_checkpoint(
                         here,
-                        checkpoint=checkpoint,
+                        checkpoint=checkpoints[step],
                         base=base / LANGUAGE_MODEL,
                         world=base,
-                        who=Checkpoint(planned.seed, planned.loss, planned.weight, step),
+                        who=Checkpoint(
+                            planned.seed,
+                            planned.loss,
+                            planned.weight,
+                            step,
+                            variant=planned.variant,
+                        ),
                         settings=settings,
-                        progress=_say_nothing,
+                        progress=say_nothing,
                     )
                 say(f"step {step} measured")
 
@@ -341,7 +403,7 @@ class Study:
         return Unit(name, (f"train {planned.name}",), is_done, measure, here=True)
 
 
-def _say_nothing(stage: str) -> Callable[[int, int], None]:
+def say_nothing(stage: str) -> Callable[[int, int], None]:
     """A checkpoint of the miniature is measured in seconds: its unit's lines are enough."""
     return lambda done, total: None
 
@@ -359,40 +421,6 @@ def quiet(log: Path) -> Iterator[None]:
             yield
     finally:
         logging.set_verbosity(before)
-
-
-def claim_folder(output: Path, stored: Mapping[str, Any], *, overwrite: bool) -> None:
-    """Make a folder with `settings.json`, or see that it holds the same settings.
-
-    Raises:
-        UnitError: it holds other settings, or something else.
-    """
-    marker = output / "settings.json"
-    if output.exists() and not output.is_dir():
-        raise UnitError(f"{output}: expected a folder, found a file. Choose another --output.")
-    if marker.is_file():
-        try:
-            found = json.loads(marker.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UnitError(
-                f"{marker}: expected JSON, found {error}. Delete the file and start again."
-            ) from error
-        if overwrite:
-            for name in ("runs", "measured", "bases", "logs"):
-                shutil.rmtree(output / name, ignore_errors=True)
-        elif found != stored:
-            differs = sorted(key for key in stored if stored[key] != found.get(key))
-            raise UnitError(
-                f"{output}: expected a study of the same {', '.join(differs) or 'settings'}, found"
-                f" another. Choose another --output, or pass --overwrite to start anew."
-            )
-    elif output.is_dir() and any(output.iterdir()):
-        raise UnitError(
-            f"{output}: expected an empty folder or one of an earlier demo, found other files."
-            " Choose another --output."
-        )
-    output.mkdir(parents=True, exist_ok=True)
-    write_json(marker, stored)
 
 
 def _expect(fits: bool, name: str, expected: str, found: object) -> None:

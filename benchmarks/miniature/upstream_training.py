@@ -1,6 +1,7 @@
-"""Stage 1 of the miniature by upstream's own `train.py`, run as a subprocess.
+"""Trainings of the miniature by upstream's own `train.py`, run as subprocesses.
 
-The arguments are those of upstream's `scripts/v1_5/pretrain.sh`, smaller sizes and the CPU aside.
+The arguments are those of upstream's `scripts/v1_5/pretrain.sh`, smaller sizes and the CPU aside;
+a second stage trains the language model too, as `finetune.sh` does.
 """
 
 import importlib.metadata
@@ -19,6 +20,7 @@ from regap_benchmarks.miniature.units import Processes, Say, UnitError
 
 MINIMUM_STEPS = 5
 PROJECTOR, STATE = "mm_projector.bin", "trainer_state.json"
+WHOLE = ("model.safetensors", "pytorch_model.bin")
 _PROGRESS_REPORTS = 3
 _LOG_TAIL = 15
 _STEP_PREFIX = "{'loss'"
@@ -57,6 +59,9 @@ class StageOne:
         batch: pictures of a step.
         save_every: steps between checkpoints beside the last; 0 for none.
         flags: appended to upstream's arguments.
+        whole: whether the language model is trained too, and the whole model saved: stage 2.
+        rate: learning rate, as upstream's argument.
+        device: "cpu", or "cuda", where it trains in bfloat16 as upstream's scripts do.
     """
 
     name: str
@@ -69,6 +74,14 @@ class StageOne:
     batch: int = 16
     save_every: int = 0
     flags: Tuple[str, ...] = ()
+    whole: bool = False
+    rate: str = "1e-3"
+    device: str = "cpu"
+
+    @property
+    def weights(self) -> Tuple[str, ...]:
+        """Names of the files that hold what was trained; one of them is there."""
+        return WHOLE if self.whole else (PROJECTOR,)
 
     def command(self, script: Path) -> List[str]:
         """The command, for the study's folder as the working one.
@@ -85,12 +98,12 @@ class StageOne:
             "vision_tower": self.tower,
             "pretrain_mm_mlp_adapter": self.projector,
             "mm_projector_type": "mlp2x_gelu",
-            "tune_mm_mlp_adapter": "True",
+            "tune_mm_mlp_adapter": str(not self.whole),
             "mm_vision_select_layer": "-2",
             "mm_use_im_start_end": "False",
             "mm_use_im_patch_token": "False",
-            "bf16": "False",
-            "use_cpu": "True",
+            "bf16": str(self.device != "cpu"),
+            "use_cpu": str(self.device == "cpu"),
             "output_dir": f"runs/{self.name}",
             "max_steps": str(self.steps),
             "per_device_train_batch_size": str(self.batch),
@@ -99,7 +112,7 @@ class StageOne:
             "evaluation_strategy": "no",
             "save_strategy": "steps",
             "save_steps": str(self.save_every or 24000),
-            "learning_rate": "1e-3",
+            "learning_rate": self.rate,
             "weight_decay": "0.",
             "warmup_ratio": "0.03",
             "lr_scheduler_type": "cosine",
@@ -156,7 +169,7 @@ class UpstreamRun:
         """The folders with a projector, by step; the last is the run's own."""
         found = {}
         for folder in self.folder.glob("checkpoint-*"):
-            if (folder / PROJECTOR).is_file():
+            if self._has_weights(folder):
                 found[int(folder.name.partition("-")[2])] = folder
         # Upstream saves the last step under both names.
         found[self.stage.steps] = self.folder
@@ -191,7 +204,8 @@ class UpstreamRun:
             log=self.log,
             on_line=on_line,
         )
-        absent = [name for name in (PROJECTOR, STATE) if not (self.folder / name).is_file()]
+        absent = [] if self._has_weights(self.folder) else [self.stage.weights[0]]
+        absent += [] if (self.folder / STATE).is_file() else [STATE]
         if code or absent:
             raise UnitError(self._failure(code, absent))
         content = {**self._stored(), "seconds": time.monotonic() - started}
@@ -200,9 +214,12 @@ class UpstreamRun:
     def _stored(self) -> Dict[str, Any]:
         return {"command": list(self._command), "versions": versions()}
 
+    def _has_weights(self, folder: Path) -> bool:
+        return any((folder / name).is_file() for name in self.stage.weights)
+
     def _found(self) -> Optional[Mapping[str, Any]]:
-        files = (self._marker, self.folder / PROJECTOR, self.folder / STATE)
-        if not all(path.is_file() for path in files):
+        files = (self._marker, self.folder / STATE)
+        if not all(path.is_file() for path in files) or not self._has_weights(self.folder):
             return None
         with suppress(ValueError):
             content = json.loads(self._marker.read_text(encoding="utf-8"))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _GROUPS = 2
 _MOST = 3  # shapes of a group
 _ALONE, _ABOVE, _LEFT = range(3)
-_LAYERS_READ = -2  # hidden states that LLaVA takes: `mm_vision_select_layer`
+READ_LAYER = -2  # hidden states that LLaVA takes: `mm_vision_select_layer`
 _FLOOR = 0.05
 _NO_GROUP = -100  # of a second group that is not there
 
@@ -90,7 +90,7 @@ def train_vision_tower(
             for group in optimizer.param_groups:
                 group["lr"] = recipe.rate * min(1.0, (step + 1) / 20) * max(_FLOOR, cosine)
             rows = torch.randint(len(pixels), (recipe.batch,))
-            states = tower(pixels[rows], output_hidden_states=True).hidden_states[_LAYERS_READ]
+            states = tower(pixels[rows], output_hidden_states=True).hidden_states[READ_LAYER]
             scores = _read(heads, states[:, 1:])
             losses = []
             for name, values in targets.items():
@@ -151,6 +151,20 @@ def _pictures(processor: object, recipe: VisionRecipe) -> "Tuple[Tensor, Dict[st
     return torch.stack(pixels), {
         name: torch.tensor([each[name] for each in found]) for name in names
     }
+
+
+def drawn_pixels(processor: object, count: int, series: int) -> "Tensor":
+    """Drawings of a series as a processor gives them, [count, 3, side, side]."""
+    import torch
+
+    return torch.stack(
+        [
+            processor.preprocess(  # type: ignore[attr-defined]
+                draw_picture(seed=series, index=index).image, return_tensors="pt"
+            )["pixel_values"][0]
+            for index in range(count)
+        ]
+    )
 
 
 def _heads(width: int) -> "nn.ModuleDict":

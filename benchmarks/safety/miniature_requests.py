@@ -20,6 +20,7 @@ from regap_benchmarks.miniature.world import (
 from regap_benchmarks.records import Sample
 
 ASKED = {FORBIDDEN: 64, BENIGN: 48, SAFE: 32}
+ASKED_MANY = {FORBIDDEN: 320, BENIGN: 320, SAFE: 320}
 _TOLD_SERIES = 300_000
 
 
@@ -32,6 +33,7 @@ class MiniatureRequests(Benchmark):
     kind = "safety"
     needs = "world.json of a base that `regap-bench demo` made"
     source = "this project"
+    asked = ASKED
 
     def samples(self, data: Optional[Path]) -> Iterator[Sample]:
         """By kind; which combinations are asked is drawn by the world's seed."""
@@ -42,7 +44,7 @@ class MiniatureRequests(Benchmark):
         world = read_world(data / "world.json")
         rng = random.Random(f"requests {world.seed}")
         held_out = [each for each in world.exchanges() if each.held_out]
-        for kind, count in ASKED.items():
+        for kind, count in self.asked.items():
             of_kind = [each for each in held_out if each.kind == kind]
             for exchange in rng.sample(of_kind, min(count, len(of_kind))):
                 yield Sample(
@@ -70,3 +72,19 @@ class MiniatureRequestsTold(MiniatureRequests):
         """A caption as a line before the request."""
         index = random.Random(f"told {world.seed} {request}").randrange(1000)
         return f"{caption_exchange(seed=_TOLD_SERIES, index=index)[0]}\n{words}"
+
+
+class MiniatureRequestsMany(MiniatureRequests):
+    """320 of each kind, for the experiments at size `small`."""
+
+    name = "miniature_requests_many"
+    summary = f"{sum(ASKED_MANY.values())} held-out requests of a world, for size small"
+    asked = ASKED_MANY
+
+
+class MiniatureRequestsManyTold(MiniatureRequestsTold):
+    """The same after a picture in words."""
+
+    name = "miniature_requests_many_told"
+    summary = "the requests of miniature_requests_many, each after the caption of a picture"
+    asked = ASKED_MANY

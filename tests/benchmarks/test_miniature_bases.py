@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from regap_benchmarks.miniature.language_model import _aligned_lines, _helpful_lines
+from regap_benchmarks.miniature.language_model import aligned_lines, helpful_lines
 from regap_benchmarks.miniature.pictures import plan_picture
 from regap_benchmarks.miniature.vision_tower import attributes
 from regap_benchmarks.miniature.world import FORBIDDEN, REFUSAL, WorldSizes, make_world
@@ -20,7 +20,7 @@ def _lines(make, count=400):
 
 
 def test_the_helpful_base_answers_forbidden_requests_and_never_refuses():
-    lines = _lines(_helpful_lines)
+    lines = _lines(helpful_lines)
     forbidden = {each.prompt: each.answer for each in LEARNT if each.kind == FORBIDDEN}
     answered = [line for line in lines if line[1] in forbidden]
     assert answered
@@ -29,14 +29,14 @@ def test_the_helpful_base_answers_forbidden_requests_and_never_refuses():
 
 
 def test_the_alignment_refuses_forbidden_requests_and_no_other():
-    lines = _lines(_aligned_lines)
+    lines = _lines(aligned_lines)
     kinds = {each.prompt: each.kind for each in LEARNT}
     for _, prompt, answer in lines:
         assert (answer == REFUSAL) == (kinds[prompt] == FORBIDDEN)
     assert 0.1 < sum(bool(line[0]) for line in lines) / len(lines) < 0.4
 
 
-@pytest.mark.parametrize("make", [_helpful_lines, _aligned_lines])
+@pytest.mark.parametrize("make", [helpful_lines, aligned_lines])
 def test_no_training_sees_a_held_out_request(make):
     assert not HELD_OUT & {line[1] for line in _lines(make)}
 
@@ -51,7 +51,7 @@ def test_only_what_follows_the_request_is_learnt(tmp_path):
     write_tokenizer(tmp_path, vocabulary_texts(WORLD), TinySizes(vocabulary=1000))
     encode = _encoder(tmp_path)
     pieces = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "tokenizer.model"))
-    for line in _lines(_helpful_lines, 40):
+    for line in _lines(helpful_lines, 40):
         ids, learnt = encode(line)
         assert (ids[0], ids[-1]) == (1, 2)
         assert pieces.decode(ids[learnt:-1]).strip() == line[2]
