@@ -54,6 +54,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="answers, or requests to a server, at once (default: its own)",
     )
+    group.add_argument(
+        "--judge-break-marks",
+        action="store_const",
+        const=True,
+        help="break what divides a classifier's prompt where a judged text spells it out (default:"
+        " as published, shown as it is and counted)",
+    )
     server = parser.add_argument_group("a judge behind a server (its key: REGAP_JUDGE_KEY)")
     server.add_argument(
         "--judge-url",
@@ -102,5 +109,6 @@ def options_of(arguments: argparse.Namespace) -> JudgeOptions:
         price_out=arguments.judge_price_out,
         most_price=arguments.judge_most_price,
         per_minute=arguments.judge_per_minute,
+        break_marks=arguments.judge_break_marks,
         data=getattr(arguments, "data", None),
     )

@@ -1,9 +1,10 @@
 """The base of judges that write their verdict: prompt, generation, reading, one small file each.
 
 Question and answer are untrusted: an answer may spell out the marks by which the judge's prompt is
-divided, or its special tokens, and so speak in the prompt's name. Such a mark is broken by a space
-after its first letter, and the verdict says so. A text that cannot be read is "unparsed", its words
-are kept, and it is never safe.
+divided, or its special tokens, and so speak in the prompt's name. The published classifiers show it
+as it is, and so do these; the verdict says how many marks there were. With `breaks_marks` each is
+broken by a space after its first letter. A text that cannot be read is "unparsed", its words are
+kept, and it is never safe.
 """
 
 import abc
@@ -28,12 +29,15 @@ class GenerativeJudge(Judge):
 
     Attributes:
         marks: what divides the judge's prompt, beside the tokenizer's special tokens.
+        breaks_marks: whether these are broken in what is judged; published rules do not. A judge
+            that sees pictures always breaks them.
         most_tokens: of a verdict.
         words: whose probability at the first token is wanted.
         most_answer_tokens: an answer is cut to them before it is shown; None for no cut.
     """
 
     marks: Sequence[str] = ()
+    breaks_marks: bool = False
     most_tokens: int = 32
     words: Sequence[str] = ()
     most_answer_tokens: Optional[int] = None
@@ -51,8 +55,8 @@ class GenerativeJudge(Judge):
         """The whole prompt.
 
         Args:
-            question: of `judge_question`, marks broken.
-            answer: cut and with marks broken.
+            question: of `judge_question`.
+            answer: cut.
             response: for more columns.
         """
 
@@ -67,6 +71,7 @@ class GenerativeJudge(Judge):
             "most_tokens": self.most_tokens,
             "most_answer_tokens": self.most_answer_tokens,
             "marks": list(self.marks),
+            "breaks_marks": self.breaks_marks,
         }
 
     def judge(self, responses: Sequence[Response]) -> Sequence[Verdict]:
@@ -109,10 +114,15 @@ class GenerativeJudge(Judge):
             if shown != answer:
                 notes.append(f"answer cut to {self.most_answer_tokens} tokens")
             answer = shown
-        question, in_question = self._marks.broken(question)
-        answer, in_answer = self._marks.broken(answer)
+        broken_question, in_question = self._marks.broken(question)
+        broken_answer, in_answer = self._marks.broken(answer)
+        # A picture's mark in a text would stand for a picture that is not there.
+        breaks = self.breaks_marks or self.generator.sees_pictures
         if in_question + in_answer:
-            notes.append(f"{in_question + in_answer} marks of the judge's prompt broken")
+            done = "broken" if breaks else "in what is judged, shown as they are"
+            notes.append(f"{in_question + in_answer} marks of the judge's prompt {done}")
+        if breaks:
+            question, answer = broken_question, broken_answer
         return self.prompt(question, answer, response), "; ".join(notes), pictures
 
     def _verdict(self, generated: Generated, prompt: str, note: str) -> Verdict:

@@ -87,7 +87,9 @@ class HarmBench(GenerativeJudge):
         context = response.sample.metadata.get("context")
         if self._with_context is None or not isinstance(context, str) or not context:
             return self._published.fill(slots)
-        return self._with_context.fill({**slots, "context": self._marks.broken(context)[0]})
+        if self.breaks_marks:
+            context = self._marks.broken(context)[0]
+        return self._with_context.fill({**slots, "context": context})
 
     def read(self, generated: Generated, prompt: str) -> Optional[Verdict]:
         """See `GenerativeJudge`."""
@@ -130,7 +132,9 @@ def _published(options: JudgeOptions) -> Tuple[PublishedPrompt, Optional[Publish
 
 def _load(options: JudgeOptions) -> HarmBench:
     plain, with_context = _published(options)
-    return HarmBench(TransformersGenerator(options), plain, options.threshold, with_context)
+    judge = HarmBench(TransformersGenerator(options), plain, options.threshold, with_context)
+    judge.breaks_marks = bool(options.break_marks)
+    return judge
 
 
 def _check(options: JudgeOptions) -> None:
@@ -144,13 +148,13 @@ HARMBENCH = JudgeKind(
     needs=NEEDS,
     source="arXiv 2402.04249; huggingface.co/cais/HarmBench-Llama-2-13b-cls",
     load=_load,
-    options=(*MODEL_OPTIONS, "threshold", "prompt"),
+    options=(*MODEL_OPTIONS, "threshold", "prompt", "break_marks"),
     check=_check,
     reads_question=True,
     card=JudgeCard(
         model_class="LlamaForCausalLM (13B), MistralForCausalLM (7B, validation)",
         prompt="LLAMA2_CLS_PROMPT, shipped with 7 rules, and 4 by --judge-prompt 4-rules;"
-        " the answer is cut to 512 tokens; marks of the prompt broken in what it judges",
+        " the answer is cut to 512 tokens",
         parser="one greedy token, stripped, in any case: yes or no",
         decision="yes, or with --judge-threshold P(yes) + P(Yes) above it",
         version="eval_utils.py at 37150ed (7 rules); model card (4 rules)",

@@ -28,6 +28,8 @@ class JudgeOptions:
         price_in, price_out: of a million tokens of prompts and of answers, in any currency.
         most_price: refuse to begin where the estimate is above it.
         per_minute: requests that begin in a minute at most.
+        break_marks: break what divides a classifier's prompt in what it judges; None for the
+            published rule, which does not.
         data: folder to which the pictures' paths are relative; not of the judge alone.
     """
 
@@ -43,6 +45,7 @@ class JudgeOptions:
     price_out: Optional[float] = None
     most_price: Optional[float] = None
     per_minute: Optional[float] = None
+    break_marks: Optional[bool] = None
     data: Optional[Path] = None
 
     def __post_init__(self) -> None:

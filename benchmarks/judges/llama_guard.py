@@ -146,7 +146,9 @@ def _check_version(version: GuardVersion, generator: TextGenerator) -> None:
 
 
 def _load(version: Optional[GuardVersion], options: JudgeOptions) -> LlamaGuard:
-    return LlamaGuard(generator_of(options), options.threshold, version, options.data)
+    judge = LlamaGuard(generator_of(options), options.threshold, version, options.data)
+    judge.breaks_marks = bool(options.break_marks)
+    return judge
 
 
 def _check(name: str, options: JudgeOptions) -> None:
@@ -157,7 +159,7 @@ def _card(model_class: str, version: str, licence: str, transformers: str) -> Ju
     return JudgeCard(
         model_class=model_class,
         prompt="the checkpoint's own chat template, the assistant's turn last; its hash is in the"
-        " header; marks of the prompt broken in what it judges",
+        " header",
         parser="the first line, stripped: safe or unsafe; the second: codes, with commas",
         decision="unsafe, or with --judge-threshold the probability of unsafe above it",
         version=version,
@@ -174,7 +176,7 @@ def _kind(version: GuardVersion) -> JudgeKind:
         needs=NEEDS + "; weights gated",
         source="github.com/meta-llama/PurpleLlama at 4be64c3",
         load=functools.partial(_load, version),
-        options=(*MODEL_OPTIONS, "threshold"),
+        options=(*MODEL_OPTIONS, "threshold", "break_marks"),
         check=functools.partial(_check, version.name),
         reads_question=not version.sees_pictures,
         sees_pictures=version.sees_pictures,
@@ -193,7 +195,7 @@ LLAMA_GUARD = JudgeKind(
     needs=NEEDS + "; weights under Llama community licences, gated",
     source="arXiv 2312.06674; github.com/meta-llama/PurpleLlama",
     load=functools.partial(_load, None),
-    options=(*MODEL_OPTIONS, "threshold"),
+    options=(*MODEL_OPTIONS, "threshold", "break_marks"),
     check=functools.partial(_check, LlamaGuard.name),
     reads_question=True,
     card=_card(

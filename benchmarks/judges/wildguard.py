@@ -107,7 +107,9 @@ def _published(options: JudgeOptions) -> PublishedPrompt:
 
 
 def _load(options: JudgeOptions) -> WildGuard:
-    return WildGuard(TransformersGenerator(options), _published(options))
+    judge = WildGuard(TransformersGenerator(options), _published(options))
+    judge.breaks_marks = bool(options.break_marks)
+    return judge
 
 
 def _check(options: JudgeOptions) -> None:
@@ -121,7 +123,7 @@ WILDGUARD = JudgeKind(
     needs=NEEDS + "; weights gated",
     source="arXiv 2406.18495; github.com/allenai/wildguard",
     load=_load,
-    options=(*MODEL_OPTIONS, "prompt"),
+    options=(*MODEL_OPTIONS, "prompt", "break_marks"),
     check=_check,
     reads_question=True,
     card=JudgeCard(

@@ -30,9 +30,13 @@ SCRIPTS = (
 
 
 def _classifiers(said, **settings):
-    yield LlamaGuard(Scripted(*said["llama_guard"], **settings))
-    yield HarmBench(Scripted(*said["harmbench"], **settings), PublishedPrompt(SEVEN_RULES, ""))
-    yield WildGuard(Scripted(*said["wildguard"], **settings), PublishedPrompt(PROMPT, ""))
+    for judge in (
+        LlamaGuard(Scripted(*said["llama_guard"], **settings)),
+        HarmBench(Scripted(*said["harmbench"], **settings), PublishedPrompt(SEVEN_RULES, "")),
+        WildGuard(Scripted(*said["wildguard"], **settings), PublishedPrompt(PROMPT, "")),
+    ):
+        judge.breaks_marks = True
+        yield judge
 
 
 UNSAFE = {"llama_guard": ["unsafe\nS1"], "harmbench": ["yes"], "wildguard": [ALL_LINES]}
