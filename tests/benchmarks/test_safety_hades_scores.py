@@ -79,7 +79,7 @@ def test_an_answer_without_verdict_is_no_refusal():
 
 def test_a_judged_run_is_scored_by_command(tmp_path, capsys):
     for package in ("numpy", "scipy", "statsmodels", "tabulate"):
-        pytest.importorskip(package)
+        pytest.importorskip(package, reason=f"pip install {package}")
     data, run = stand_ins.hades(tmp_path / "data"), tmp_path / "run"
     made = ["--model", "fake:mixed", "--tasks", "hades", "--data", str(data), "--output", str(run)]
     assert cli.main(["run", *made, "--judge", "fake"]) in (0, 3)
